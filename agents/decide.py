@@ -1,0 +1,135 @@
+"""Who decides: the model that serves, or the built-in detector before any was published.
+
+Owns the choice and the one shape that both answers have. The model itself is held by `tables/models.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compute import detector
+from compute.alerts import AlertRule
+from compute.inputs import model_inputs
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Accepted events of one record batch as columns, n rows, with what their entities had seen before.
+
+    Attributes
+    ----------
+    position : ndarray, shape (n,), int64
+        Place in the record batch.
+    keys : list of bytes, length n
+    offsets, slots : ndarray, shape (n,), int64
+    timestamps : ndarray, shape (n,), float64, seconds
+    matrix, mean, stddev, z : ndarray, shape (n, n_features), float64
+    n_events : ndarray, shape (n,), float64
+    warming_up, replayed : ndarray, shape (n,), bool
+    """
+
+    position: NDArray[np.int64]
+    keys: list[bytes]
+    offsets: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    timestamps: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    stddev: NDArray[np.float64]
+    z: NDArray[np.float64]
+    n_events: NDArray[np.float64]
+    warming_up: NDArray[np.bool_]
+    replayed: NDArray[np.bool_]
+
+    def take(self, rows: NDArray[np.int64]) -> Rows:
+        """Return some of the rows."""
+        return Rows(**{name: _take(column, rows) for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided, row by row, and by whom.
+
+    Attributes
+    ----------
+    scores : ndarray, shape (n,), float64
+    predictions : list or ndarray, length n
+    probabilities : ndarray, shape (n, n_classes), float64, or None
+    rule : AlertRule or None
+        The rule that the scores are held against; None where they are no measure of alarm.
+    faults : dict of int to (str, str)
+        Code and message of the rows that could not be decided.
+    """
+
+    model: str
+    version: str
+    scores: NDArray[np.float64]
+    predictions: Any
+    probabilities: NDArray[np.float64] | None = None
+    class_names: tuple[str, ...] = ()
+    rule: AlertRule | None = None
+    faults: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def take(self, rows: NDArray[np.int64]) -> Decision:
+        """Return some of the rows, none of which is at fault."""
+        return replace(
+            self,
+            scores=self.scores.take(rows),
+            predictions=_take(self.predictions, rows),
+            probabilities=None if self.probabilities is None else self.probabilities.take(rows, axis=0),
+            faults={},
+        )
+
+
+def decide(model: Any, rows: Rows, feature_names: tuple[str, ...], rule: AlertRule) -> Decision:
+    """Score rows by `model`, or by the built-in detector where it is None.
+
+    A regression's number is no measure of alarm unless its artefact names a threshold.
+    """
+    if model is None:
+        scores = detector.score_anomalies(rows.z, rows.warming_up)
+        predictions = detector.predict_anomalies(scores, rule.threshold)
+        return Decision(detector.MODEL, detector.VERSION, scores, predictions, rule=rule)
+    inputs, missing = model_inputs(
+        model.features,
+        normaliser=model.normaliser,
+        missing=model.missing,
+        feature_names=feature_names,
+        matrix=rows.matrix,
+        mean=rows.mean,
+        z=rows.z,
+    )
+    result, failed = model.predict(inputs)
+    faults = {row: ("model-error", message) for row, message in failed.items()}
+    faults.update({row: ("missing-feature", message) for row, message in missing.items()})
+    return Decision(
+        model.name,
+        model.version,
+        result.scores,
+        result.predictions,
+        result.probabilities,
+        tuple(map(str, model.classes or ())),
+        _rule_for(model, rule),
+        faults,
+    )
+
+
+def _rule_for(model: Any, rule: AlertRule) -> AlertRule | None:
+    if model.threshold is not None:
+        return replace(
+            rule,
+            threshold=model.threshold,
+            critical=max(rule.critical, model.threshold) if model.kind != "regression" else np.inf,
+            resolve=min(rule.resolve, model.threshold) if model.kind != "regression" else model.threshold,
+        )
+    return None if model.kind == "regression" else rule
+
+
+def _take(column: Any, rows: NDArray[np.int64]) -> Any:
+    if isinstance(column, np.ndarray):
+        return column.take(rows, axis=0)
+    return [column[row] for row in rows.tolist()]

@@ -1,0 +1,139 @@
+"""The way out: records go to Kafka as batches, and no answer is waited for until a checkpoint.
+
+One `topic.send()` per event costs more than decoding, statistics and model together, and waiting for
+the broker per batch loses to its round trip. So records are packed into the client's batches where
+they were made, handed over in order, and their futures kept. A bound on open batches is the back
+pressure; `flush` is the barrier before a commit. A batch that fails is fatal: the worker stops and
+starts again from the last checkpoint, since what comes after must not be committed without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(eq=False)
+class Packed:
+    """One batch of records of one partition, on its way."""
+
+    topic: str
+    partition: int
+    batch: Any
+    n_records: int
+    delivered: asyncio.Future[Any] | None = None
+
+    @property
+    def last_offset(self) -> int:
+        """Offset of the last record, once delivered."""
+        assert self.delivered is not None
+        return int(self.delivered.result().offset) + self.n_records - 1
+
+
+MAX_BATCH_BYTES = 900_000
+"""Below Kafka's default `message.max.bytes` (1,048,588), which bounds a batch, not a record."""
+
+
+class Outbox:
+    """Batches on their way to the broker.
+
+    Parameters
+    ----------
+    producer : callable
+        Gives the started `AIOKafkaProducer`; a callable since Faust makes it at start.
+    on_failure : callable
+        Called once with the exception of the first batch that could not be delivered.
+    max_open : int
+        Batches that may wait for the broker's answer before `send` waits too.
+    """
+
+    def __init__(
+        self, producer: Callable[[], Any], on_failure: Callable[[BaseException], None], max_open: int = 64
+    ) -> None:
+        self._producer = producer
+        self._on_failure = on_failure
+        self._max_open = max_open
+        self._packed: deque[Packed] = deque()
+        self._open: deque[Packed] = deque()
+        self._sending = asyncio.Lock()
+        self._failure: BaseException | None = None
+
+    def pack(
+        self,
+        topic: str,
+        partition: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Iterable[Headers] | None = None,
+    ) -> list[Packed]:
+        """Pack records into batches of one partition, in order; nothing is sent before `send`."""
+        if not values:
+            return []
+        now_ms = int(time.time() * 1000)  # one call for all: the records leave together
+        every = repeat([]) if headers is None else headers
+        packed: list[Packed] = []
+        append = self._new_batch(topic, partition, packed)
+        for key, value, header in zip(keys, values, every, strict=False):
+            if append(timestamp=now_ms, key=key, value=value, headers=header) is None:
+                append = self._new_batch(topic, partition, packed)
+                append(timestamp=now_ms, key=key, value=value, headers=header)
+        packed = [item for item in packed if item.batch.record_count()]
+        for item in packed:
+            item.batch.close()
+            item.n_records = item.batch.record_count()
+        self._packed.extend(packed)
+        return packed
+
+    def _new_batch(self, topic: str, partition: int, packed: list[Packed]) -> Callable[..., Any]:
+        packed.append(Packed(topic, partition, self._producer().create_batch(), 0))
+        append: Callable[..., Any] = packed[-1].batch.append
+        return append
+
+    async def send(self) -> None:
+        """Hand over what is packed, in order; waits only while too many batches are open."""
+        async with self._sending:
+            while self._packed:
+                item = self._packed[0]
+                item.delivered = await self._producer().send_batch(
+                    item.batch, item.topic, partition=item.partition
+                )
+                item.delivered.add_done_callback(self._done)
+                self._open.append(self._packed.popleft())
+                while len(self._open) > self._max_open:
+                    await self._delivered(self._open.popleft())
+
+    async def flush(self) -> None:
+        """Wait until everything packed so far is acknowledged by the broker.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            A batch, this or an earlier one, was not delivered.
+        """
+        await self.send()
+        for item in list(self._open):
+            await self._delivered(item)
+        while self._open and self._open[0].delivered.done():  # type: ignore[union-attr]
+            self._open.popleft()
+        if self._failure is not None:
+            raise self._failure
+
+    @staticmethod
+    async def _delivered(item: Packed) -> None:
+        assert item.delivered is not None
+        await item.delivered
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or self._failure is not None:
+            return
+        error = future.exception()
+        if error is not None:
+            self._failure = error
+            self._on_failure(error)

@@ -1,0 +1,1 @@
+"""Commands of `faust -A app`: one file each, registered on the application by its factory."""

@@ -1,0 +1,187 @@
+"""`faust -A app models ...`: publish an artefact, list what is published, show one model.
+
+Owns what people type and read. It takes the name of a command of Faust's own, which lists the record classes
+of an application; Nowcast has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import click
+from faust.cli.base import argument, cli, option
+
+from app.commands.one_shot import OneShot
+from app.settings import Settings
+from app.topics import StartError, ensure_topics
+from compute.artefact import ArtefactError, embedded_metadata, load_artefact
+from compute.metadata import parse_metadata
+from tables.artefact_records import pack_metadata, publish
+from tables.models import ModelsTable
+
+CATCH_UP_SECONDS = 60
+
+_HEADERS = ("name", "version", "kind", "features", "bytes", "published at", "serving")
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+PUBLISH_OPTIONS = [
+    argument("file", type=_FILE),
+    option("--name", help="Name of the model; default: the file's name without .onnx."),
+    option("--features", help="Features in the order of the model's input: a,b,c."),
+    option("--kind", type=click.Choice(["anomaly", "classification", "regression"])),
+    option("--normaliser", type=click.Choice(["window", "none"]), help="Input: z-scores (window), or raw."),
+    option("--missing", type=click.Choice(["reject", "mean", "nan"]), help="What a missing feature does."),
+    option("--threshold", type=float, help="Score at which an event is an alarm."),
+    option("--metadata", type=_FILE, help="JSON with more fields; default: FILE with .json for .onnx."),
+]
+
+
+class Subcommand(OneShot):
+    """Base of the commands in the group `models`; it registers none of them at the top."""
+
+    abstract: ClassVar[bool] = True
+
+    @classmethod
+    def as_click_command(cls) -> Callable[..., Any]:
+        """Return the command for a group to take."""
+
+        def run(context: click.Context, **options: Any) -> None:
+            cls(context, **options)()
+
+        command: Any = click.pass_context(run)
+        for add in reversed(cls.options or []):
+            command = add(command)
+        return click.command(name=cls.__name__, help=cls.__doc__)(command)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command; an artefact that cannot serve ends it with one line."""
+        try:
+            super().__call__(*args, **kwargs)
+        except ArtefactError as error:
+            self._fail(str(error))
+
+
+def register(app: Any) -> None:
+    """Add the group `models` to the application's commands."""
+    group = click.Group("models", help="Publish models, and list those that are published.")
+    for name, function, options in (
+        ("publish", publish_file, PUBLISH_OPTIONS),
+        ("list", list_models, []),
+        ("show", show_model, [argument("name")]),
+    ):
+        parts = {"run": function, "options": options, "__doc__": function.__doc__}
+        command: Any = type(name, (Subcommand,), parts)
+        group.add_command(command._click)
+    cli.add_command(group)
+
+
+async def publish_file(command: OneShot, file: Path, metadata: Path | None, **options: Any) -> None:
+    """Check FILE (ONNX) and publish it; every worker serves it from its next record batch on.
+
+    Its metadata comes from the options, over a JSON file beside it, over the property "nowcast" in it.
+    """
+    settings = command.settings
+    size = file.stat().st_size
+    if size > settings.max_artefact_bytes:
+        raise ArtefactError(
+            f"too large: at most {settings.max_artefact_bytes} bytes (NOWCAST_MAX_ARTEFACT_BYTES), "
+            f"{file} has {size}"
+        )
+    onnx_bytes = file.read_bytes()
+    fields = gather_metadata(file, onnx_bytes, metadata, options)
+    packed = pack_metadata(onnx_bytes, fields)
+    # What it says itself is held against the content; what the options changed has a new version.
+    declared = json.dumps(fields).encode() if "version" in fields else packed
+    model = load_artefact(onnx_bytes, declared, max_bytes=settings.max_artefact_bytes)
+    await ensure_topics(settings)
+    _, offset = await publish(settings, model.name, onnx_bytes, packed)
+    command.say(
+        f"{model.name} version {model.version} ({model.kind}, {len(model.features)} features, "
+        f"{size:,} bytes) published to {settings.topic_models} at offset {offset}"
+    )
+
+
+def gather_metadata(
+    file: Path, onnx_bytes: bytes, metadata: Path | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the metadata of a file: options over the JSON beside it over what the ONNX carries."""
+    fields = embedded_metadata(onnx_bytes)
+    fields.pop("version", None)  # no content can hold its own hash
+    beside = metadata or file.with_suffix(".json")
+    if beside.is_file() and beside != file:
+        try:
+            fields.update(parse_metadata(beside.read_bytes()))
+        except ArtefactError as error:
+            raise ArtefactError(f"{beside}: {error}") from None
+    given = {name: value for name, value in options.items() if value is not None}
+    if "features" in given:
+        given["features"] = [name.strip() for name in given["features"].split(",")]
+    if given:
+        fields.pop("version", None)
+    return {"name": file.stem, **fields, **given}
+
+
+async def list_models(command: OneShot) -> None:
+    """List the published models, and which one serves."""
+    table = await _read_table(command.settings)
+    rows = [
+        [
+            model["name"],
+            model["version"],
+            model["kind"],
+            ", ".join(model["features"]),
+            model["size_bytes"],
+            _time(model["published_at"]),
+            "yes" if model["serving"] else "",
+        ]
+        for model in table.describe()
+    ]
+    if rows or command.json:
+        command.say(command.tabulate(rows, headers=_HEADERS, wrap_last_row=False))
+    else:
+        command.say("no model is published: the built-in detector serves")
+    for refusal in table.history.refusals:
+        reason = f"{refusal['name']} at offset {refusal['offset']}: {refusal['reason']}"
+        print(f"refused: {reason}", file=sys.stderr)
+
+
+async def show_model(command: OneShot, name: str) -> None:
+    """Show all that is known of the model NAME, as JSON."""
+    found = (await _read_table(command.settings)).describe_one(name)
+    if found is None:
+        raise StartError(f"no model named {name!r} is published to {command.settings.topic_models}")
+    command.say(json.dumps(found, indent=2))
+
+
+async def _read_table(settings: Settings) -> ModelsTable:
+    logging.getLogger("tables").setLevel(logging.CRITICAL)  # refusals and troubles are told below
+    table = ModelsTable(settings)
+    await table.start()
+    try:
+        for _ in range(CATCH_UP_SECONDS - 1):
+            # Trouble ends it at once: a person waits.
+            with contextlib.suppress(TimeoutError):
+                await table.catch_up(timeout=1.0)
+                return table
+            if table.problem:
+                break
+        await table.catch_up(timeout=1.0)
+    except TimeoutError as error:
+        raise StartError(str(error)) from None
+    finally:
+        await table.stop()
+    return table
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,162 @@
+"""The application factory: settings in, a Faust application with agents, tables and views out.
+
+Owns the wiring and the settings of Faust that differ from its defaults, each with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+from faust.web.drivers import aiohttp as web_driver
+
+from agents.checkpoint import Checkpoint
+from agents.metrics import Metrics
+from agents.outbox import MAX_BATCH_BYTES, Outbox
+from agents.score import Scorer
+from app import transport
+from app.commands import models as models_command
+from app.commands import replay as replay_command
+from app.settings import Settings, SettingsError
+from app.topics import MAX_STATE_BYTES, MESSAGE_OVERHEAD_BYTES
+from app.web import views
+from tables.models import ModelsTable
+from tables.statistics import StatisticsTable
+
+ISOLATION_LEVEL = "read_committed"
+
+
+class Web(web_driver.Web):
+    """Faust's web server without its index page, which would take `/`."""
+
+    production_blueprints = ()
+
+
+class App(faust.App):
+    """Faust's application, with Nowcast's parts in named attributes instead of globals."""
+
+    nowcast_settings: Settings
+    batch_options: transport.BatchOptions
+    outbox: Outbox
+    statistics: StatisticsTable
+    models: ModelsTable
+    metrics: Metrics
+    scorer: Scorer
+
+    async def on_start(self) -> None:
+        """Begin to read models with everything else; the agent waits for them."""
+        await super().on_start()
+        await self.models.start()
+
+    async def on_stop(self) -> None:
+        """Stop reading models once nothing is scored any more."""
+        await super().on_stop()
+        await self.models.stop()
+
+    def _new_web(self) -> Any:
+        return Web(self)
+
+
+def create_app(settings: Settings) -> App:
+    """Build the application; reads nothing but its argument, starts nothing.
+
+    Raises
+    ------
+    SettingsError
+        The settings ask for something that this version cannot do.
+    """
+    if settings.delivery == "exactly_once":
+        raise SettingsError(
+            "NOWCAST_DELIVERY: exactly_once is not available in this version, at_least_once needed"
+        )
+    transport.register()
+    app = App(settings.group, **faust_settings(settings))
+    app.nowcast_settings = settings
+
+    def fail(error: BaseException) -> None:
+        # The worker stops; what was not committed is read again when it is started anew.
+        app.add_future(app.crash(error))
+
+    app.outbox = Outbox(producer=lambda: app.producer._producer, on_failure=fail)  # type: ignore[attr-defined]
+    app.statistics = StatisticsTable(app, settings)
+    app.tables.add(app.statistics)
+    app.models = ModelsTable(settings)
+    app.metrics = Metrics()
+    app.scorer = Scorer(settings, app.statistics, app.models, app.outbox, app.metrics)
+    checkpoint = Checkpoint(app.scorer, app.statistics, app.outbox, app.metrics)
+    app.batch_options = transport.BatchOptions(
+        topics=frozenset([settings.topic_events]),
+        max_events=settings.batch_events,
+        max_bytes=settings.batch_bytes,
+        fetch_max_wait_ms=settings.fetch_max_wait_ms,
+        isolation_level=ISOLATION_LEVEL,
+        checkpoint=checkpoint.take,
+    )
+    app.on_partitions_revoked.connect(checkpoint.forget, weak=False)  # type: ignore[arg-type]
+    _register_agent(app)
+    views.register(app)
+    replay_command.register(app)
+    models_command.register(app)
+    return app
+
+
+def _register_agent(app: App) -> None:
+    topic = app.topic(
+        app.nowcast_settings.topic_events,
+        schema=transport.RecordBatchSchema(),
+        maxsize=transport.QUEUED_BATCHES,
+    )
+
+    @app.agent(topic, name="score")
+    async def score(stream: Any) -> None:
+        # Every published model is held before the first event is scored.
+        await app.models.catch_up(timeout=app.conf.broker_request_timeout)
+        async for batch in stream:
+            try:
+                await app.scorer.score(batch)
+            except Exception as error:
+                # Faust would log, skip the batch and go on; the events would be lost.
+                await app.crash(error)
+                raise
+
+
+def faust_settings(settings: Settings) -> dict[str, Any]:
+    """Faust's settings for this application."""
+    session_timeout = settings.session_timeout_seconds
+    return {
+        "broker": settings.broker.replace("kafka://", f"{transport.SCHEME}://"),
+        "origin": "app",
+        "autodiscover": False,
+        "Worker": "app.worker:Worker",
+        "store": settings.store,
+        "datadir": settings.data_dir,
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication,
+        # The leader topic elects a worker for timers that run once; Nowcast has none.
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        # The batch in hand is finished before a rebalance, and then committed.
+        "stream_wait_empty": True,
+        "stream_recovery_delay": 0.0,
+        "broker_commit_interval": settings.checkpoint_seconds,
+        "broker_session_timeout": session_timeout,
+        "broker_heartbeat_interval": session_timeout / 10,
+        "broker_rebalance_timeout": max(session_timeout, 10.0),
+        "broker_max_poll_interval": max(5 * session_timeout, 30.0),
+        "broker_max_poll_records": settings.batch_events,
+        "consumer_auto_offset_reset": settings.auto_offset_reset,
+        "consumer_group_instance_id": settings.instance_id or None,
+        "consumer_max_fetch_size": 2 * 1024 * 1024,
+        "producer_max_batch_size": MAX_BATCH_BYTES,
+        "producer_max_request_size": MAX_STATE_BYTES + MESSAGE_OVERHEAD_BYTES,
+        "web_bind": settings.web_host,
+        "web_host": settings.advertised_host,
+        "web_port": settings.web_port,
+        "canonical_url": f"http://{settings.advertised_host}:{settings.web_port}",
+        # Faust's own pages show tables, routes and statistics to anybody.
+        "web_stats_enabled": False,
+        "web_graph_enabled": False,
+        "web_router_enabled": False,
+        "web_tables_enabled": False,
+        "web_metrics_enabled": False,
+    }

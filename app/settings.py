@@ -1,0 +1,174 @@
+"""Settings: `NOWCAST_*` environment variables over an optional TOML file, validated once at start.
+
+Owns names, defaults and bounds. What a setting does is said where it is used. Nothing is read at
+import; `load_settings` reads and either returns valid settings or raises one clear line.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import TomlConfigSettingsSource as TomlSource
+
+PREFIX = "NOWCAST_"
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message is one line and names the setting, the bound and the value."""
+
+
+class Settings(BaseSettings):
+    """All settings of a worker; `NOWCAST_<NAME>` in the environment, `<name>` in the TOML file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    # Kafka
+    broker: str = "kafka://localhost:9092"
+    group: str = Field("nowcast", min_length=1, max_length=200, pattern=r"^[a-zA-Z0-9._-]+$")
+    partitions: int = Field(4, ge=1, le=10_000)
+    replication: int = Field(1, ge=1, le=16)
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    topic_events: str = Field("events", min_length=1)
+    topic_predictions: str = Field("predictions", min_length=1)
+    topic_alerts: str = Field("alerts", min_length=1)
+    topic_dead_letters: str = Field("dead-letters", min_length=1)
+    topic_models: str = Field("models", min_length=1)
+    retention_hours: float = Field(168.0, gt=0, description="of predictions, alerts and dead letters")
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    session_timeout_seconds: float = Field(30.0, ge=6, le=300)
+    instance_id: str = Field("", max_length=200, description="static group membership; empty: dynamic")
+
+    # Record batches
+    batch_events: int = Field(4_000, ge=1, le=100_000)
+    batch_bytes: int = Field(4_000_000, ge=1_000, le=256_000_000)
+    fetch_max_wait_ms: int = Field(10, ge=1, le=10_000)
+    checkpoint_seconds: float = Field(1.0, ge=0.05, le=600)
+
+    # Events
+    max_event_bytes: int = Field(1_000_000, ge=100, le=100_000_000)
+    max_features: int = Field(256, ge=1, le=4_096)
+    future_seconds: float = Field(300.0, ge=0, le=86_400 * 366)
+
+    # Windows
+    window_seconds: float = Field(3_600.0, ge=1.0, le=86_400 * 366)
+    panes: int = Field(12, ge=1, le=1_000)
+    warmup_events: int = Field(30, ge=0, le=1_000_000)
+
+    # State
+    store: str = "rocksdb://"
+    data_dir: Path = Path("nowcast-data")
+    cached_entities: int = Field(50_000, ge=100, description="entities a partition keeps in memory")
+
+    # Models
+    model: str = Field("", description="name of the model that serves; empty: the one published last")
+    max_artefact_bytes: int = Field(64_000_000, ge=1_000, le=1_000_000_000)
+
+    # Alerts
+    alert_threshold: float = Field(0.8, ge=0, le=1)
+    alert_critical: float = Field(0.9, ge=0, le=1)
+    alert_resolve: float = Field(0.5, ge=0, le=1)
+    alert_cooldown_seconds: float = Field(300.0, ge=0, le=86_400 * 366)
+    alert_min_support: int = Field(30, ge=1, le=1_000_000)
+
+    # Predictions
+    include_normalised: bool = False
+
+    # Web
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(6066, ge=1, le=65_535)
+    web_advertised_host: str = Field("", description="host other workers reach this one's views by")
+    token: SecretStr = SecretStr("")
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_is_a_kafka_url(cls, value: str) -> str:
+        if not value.startswith("kafka://") or len(value) <= len("kafka://"):
+            raise ValueError("must look like kafka://host:port[;kafka://host:port...]")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_known(cls, value: str) -> str:
+        if value not in ("rocksdb://", "memory://"):
+            raise ValueError("must be rocksdb:// or memory://")
+        return value
+
+    @model_validator(mode="after")
+    def _alert_levels_are_ordered(self) -> Settings:
+        if not self.alert_resolve <= self.alert_threshold <= self.alert_critical:
+            raise ValueError(
+                "alert_resolve <= alert_threshold <= alert_critical must hold, received "
+                f"{self.alert_resolve}, {self.alert_threshold}, {self.alert_critical}"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put arguments over the environment over the TOML file that `NOWCAST_CONFIG` names."""
+        file = os.environ.get(PREFIX + "CONFIG")
+        return (init_settings, env_settings, *([TomlSource(settings_cls, file)] if file else []))
+
+    @property
+    def pane_seconds(self) -> float:
+        """Length of one pane in seconds."""
+        return self.window_seconds / self.panes
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """Broker addresses as `host:port`, the form the Kafka client takes."""
+        hosts = self.broker.replace("kafka://", "").replace(",", ";").split(";")
+        return [host if ":" in host else f"{host}:9092" for host in hosts if host]
+
+    @property
+    def advertised_host(self) -> str:
+        """Host by which other workers reach this worker's views."""
+        if self.web_advertised_host:
+            return self.web_advertised_host
+        return socket.gethostname() if self.web_host in ("0.0.0.0", "::") else self.web_host
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the settings.
+
+    Raises
+    ------
+    SettingsError
+        One line that names each wrong setting, the bound it breaks and the value received.
+    """
+    config = os.environ.get(PREFIX + "CONFIG")
+    if config and not Path(config).is_file():
+        raise SettingsError(f"NOWCAST_CONFIG: no such file: {config!r}")
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(PREFIX)
+        and name != PREFIX + "CONFIG"
+        and name.removeprefix(PREFIX).lower() not in Settings.model_fields
+    )
+    if unknown:
+        raise SettingsError(f"no such setting: {', '.join(unknown)} (see docs/settings.md)")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_line(item) for item in error.errors())) from None
+    except ValueError as error:  # a TOML file that does not parse
+        raise SettingsError(f"NOWCAST_CONFIG: {config!r}: {error}") from None
+
+
+def _line(item: Any) -> str:
+    name = PREFIX + str(item["loc"][0]).upper().removeprefix(PREFIX) if item["loc"] else "settings"
+    message = item["msg"].removeprefix("Value error, ")
+    received = "" if "received" in message else f", received {item['input']!r}"
+    return f"{name}: {message}{received}"

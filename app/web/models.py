@@ -1,0 +1,30 @@
+"""The views about models: which are known, and which serves. Every worker holds them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp.web import Request, Response
+
+from app.web.answers import answer, error
+from compute import detector
+
+
+def name_serving(app: Any) -> tuple[str, str]:
+    """Return name and version of what serves: the built-in detector until a model is published."""
+    serving = app.models.serving
+    return (detector.MODEL, detector.VERSION) if serving is None else (serving.name, serving.version)
+
+
+def register(app: Any) -> None:
+    """Register `/api/models` and `/api/models/{name}`."""
+
+    async def models(view: Any, request: Request) -> Response:
+        return answer({"models": app.models.describe()})
+
+    async def model(view: Any, request: Request, name: str) -> Response:
+        found = app.models.describe_one(name)
+        return error(404, f"no model named {name!r} is published") if found is None else answer(found)
+
+    app.page("/api/models", name="models")(models)
+    app.page("/api/models/{name}", name="model")(model)

@@ -1,0 +1,78 @@
+"""The worker process: what must hold before Faust starts, and how a start fails.
+
+Faust starts services first and finds out later that the broker is not there or that a topic does not
+fit; the reason then drowns in tracebacks. So topics, broker and data directory are seen to first, and
+each failure is one line and exit code 1.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import faust
+
+from app.settings import PREFIX, Settings
+from app.topics import StartError, ensure_topics
+
+
+class Worker(faust.Worker):
+    """A Faust worker that prepares and checks before it starts."""
+
+    _lock: IO[str] | None = None
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Prepare, then run until stopped."""
+        app: Any = self.app
+        client_log = logging.getLogger("aiokafka")
+        level = client_log.level
+        try:
+            app.conf.datadir = data_directory(app.nowcast_settings, app.conf.web_port)
+            self._lock = lock_directory(app.conf.datadir)
+            client_log.setLevel(logging.CRITICAL)  # it would tell of an unreachable broker in its own words
+            self.loop.run_until_complete(ensure_topics(app.nowcast_settings))
+        except StartError as error:
+            print(f"nowcast: {error}", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(1)  # nothing has started, and Faust's own way out wants services to stop
+        finally:
+            client_log.setLevel(level)
+        super().execute_from_commandline()
+
+
+def data_directory(settings: Settings, web_port: int) -> Path:
+    """Directory of this worker's store.
+
+    A directory that was set is taken as it is. The default one is divided by web port, so that
+    "the same command again with a `--web-port` of its own" is all that a second worker needs.
+    """
+    if "data_dir" in settings.model_fields_set:
+        return settings.data_dir
+    return settings.data_dir / f"worker-{web_port}"
+
+
+def lock_directory(directory: Path) -> IO[str]:
+    """Take the directory for this process; the lock goes with the process, also on kill -9.
+
+    Raises
+    ------
+    StartError
+        Another worker has it, or it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / "worker.lock", "w")  # noqa: SIM115  held as long as the process lives
+    except OSError as error:
+        raise StartError(f"data directory {directory} cannot be used (NOWCAST_DATA_DIR): {error}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise StartError(
+            f"data directory {directory} is in use by another worker; "
+            f"give each worker its own {PREFIX}DATA_DIR"
+        ) from None
+    return lock

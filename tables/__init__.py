@@ -1,0 +1,1 @@
+"""What is remembered: declaration and stored form of each table."""

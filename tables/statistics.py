@@ -1,0 +1,117 @@
+"""The table of entity states: declaration, partitions in memory, what goes to changelog and store.
+
+A Faust table in name, changelog, store and recovery. It is not written key by key: an event changes its
+entity in memory, and a checkpoint takes what changed. Faust's own windowed tables are not used (their
+expiry forgets its index on restart, and writes no tombstones).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+import numpy as np
+
+from compute.alert_columns import QUIET, WARNING
+from compute.statistics import window_statistics
+from tables.partition import Partition
+from tables.stores import STORES, Item, PartitionedStore
+
+TABLE_NAME = "statistics"
+
+
+class StatisticsTable(faust.Table):  # type: ignore[type-arg]
+    """State by entity: window statistics, last applied offset, alert state."""
+
+    data: PartitionedStore  # type: ignore[assignment]
+
+    def __init__(self, app: Any, settings: Any) -> None:
+        super().__init__(
+            app,
+            name=TABLE_NAME,
+            partitions=settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+            help="windowed running statistics and alert state by entity",
+        )
+        self._settings = settings
+        self._partitions: dict[int, Partition] = {}
+
+    def _new_store_by_url(self, url: Any) -> Any:
+        store = STORES[str(url).partition(":")[0]]
+        return store(url, self.app, self, table_name=self.name, loop=self.loop, options=self.options)
+
+    def partition(self, number: int) -> Partition:
+        """Return a partition's entities, which are read from the store as they are asked for."""
+        found = self._partitions.get(number)
+        if found is None:
+            settings = self._settings
+            found = self._partitions[number] = Partition(
+                number, self.data, settings.panes, settings.pane_seconds, settings.cached_entities
+            )
+        return found
+
+    def n_entities(self) -> int:
+        """Entities in memory."""
+        return sum(map(len, self._partitions.values()))
+
+    def take_changes(self) -> dict[int, list[Item]]:
+        """Return what changed since the last call, by partition, and take it as unchanged."""
+        changes = {number: held.take_changes() for number, held in self._partitions.items()}
+        return {number: items for number, items in changes.items() if items}
+
+    def write(self, number: int, items: list[Item], changelog_offset: int) -> None:
+        """Put what the changelog has acknowledged into the store."""
+        self.data.write(number, items, changelog_offset)
+        if number in self._partitions:
+            self._partitions[number].shrink()
+
+    def forget(self) -> None:
+        """Drop all that is in memory; changes that no checkpoint took are lost and will be replayed."""
+        self._partitions.clear()
+
+    def locate(self, key: bytes) -> tuple[Partition, int] | None:
+        """Return the partition and slot of an entity that this worker holds, or None.
+
+        Every partition is asked: producers may use another partitioner than ours.
+        """
+        for number in self.held():
+            partition = self.partition(number)
+            slot = partition.find(key)
+            if slot is not None:
+                return partition, slot
+        return None
+
+    def held(self) -> list[int]:
+        """Numbers of the partitions assigned to this worker."""
+        topic = self.changelog_topic_name
+        return sorted(tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == topic)
+
+    def describe(self, key: bytes) -> dict[str, Any] | None:
+        """Return what is known of one entity for the views, or None if this worker does not hold it."""
+        located = self.locate(key)
+        if located is None:
+            return None
+        partition, slot = located
+        window = window_statistics(partition.columns, slot)
+        alerts = partition.alerts
+        firing = int(alerts.firing[slot])
+        severity = None if firing == QUIET else "warning" if firing == WARNING else "critical"
+        since = float(alerts.since[slot])
+        return {
+            "key": key.decode("utf-8", "backslashreplace"),
+            "partition": partition.number,
+            "window": {"start": window["start"], "end": window["end"]},
+            "n_events": window["n_events"],
+            "warming_up": window["n_events"] < self._settings.warmup_events,
+            "features": window["features"],
+            "last_offset": int(partition.columns.last_offset[slot]),
+            "alerts": {
+                "score": {
+                    "state": "firing" if firing != QUIET else "quiet",
+                    "severity": severity,
+                    "since": since if np.isfinite(since) else None,
+                    "suppressed": int(alerts.suppressed[slot]),
+                }
+            },
+        }

@@ -1,0 +1,146 @@
+"""Checkpoints: the order in which things become durable."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from agents.checkpoint import Checkpoint
+from app.settings import Settings
+from compute.state_codec import decode_entity
+from tests.agents.recording import DictStore, Worker, batch, event, record
+from tests.agents.test_score import T0, stream
+
+
+def checkpoint_of(worker: Worker) -> Checkpoint:
+    return Checkpoint(worker.scorer, worker.table, worker.outbox, worker.metrics)  # type: ignore[arg-type]
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_offsets_are_given_only_after_predictions_then_changelog_then_store() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        worker.producer.answer = False
+        await worker.scorer.score(batch(stream(10)))
+        taking = asyncio.ensure_future(checkpoint_of(worker).take())
+        await settle()
+        assert worker.producer.of("changelog") == []  # predictions are not acknowledged yet
+        worker.producer.acknowledge()
+        await settle()
+        assert worker.producer.of("changelog")
+        assert not worker.table.store.values
+        assert not taking.done()
+        worker.producer.acknowledge()
+        assert await asyncio.wait_for(taking, 1) == {TP("events", 0): 10}
+        changelog = {sent.key: sent.value for sent in worker.producer.of("changelog")}
+        assert worker.table.store.values == changelog
+        assert worker.table.store.offset == len(changelog) - 1
+
+    asyncio.run(run())
+
+
+def test_offset_and_state_are_of_one_moment_though_scoring_goes_on() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        worker.producer.answer = False
+        records = stream(20, n_entities=1)
+        await worker.scorer.score(batch(records[:10]))
+        taking = asyncio.ensure_future(checkpoint_of(worker).take())
+        await settle()
+        await worker.scorer.score(batch(records[10:]))
+        worker.producer.answer = True
+        worker.producer.acknowledge()
+        assert (await asyncio.wait_for(taking, 1))[TP("events", 0)] == 10
+        assert decode_entity(worker.table.store.values[b"sensor-0"]).last_offset == 9
+        assert (await checkpoint_of(worker).take())[TP("events", 0)] == 20
+        assert decode_entity(worker.table.store.values[b"sensor-0"]).last_offset == 19
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("n_after", [0, 5, 13])
+def test_a_crash_after_a_checkpoint_and_a_replay_end_in_the_state_of_a_clean_run(n_after: int) -> None:
+    async def run() -> None:
+        records = stream(30)
+        clean = Worker(Settings())
+        await clean.scorer.score(batch(records))
+        await checkpoint_of(clean).take()
+
+        store = DictStore()
+        crashed = Worker(Settings(), store)
+        await crashed.scorer.score(batch(records[:10]))
+        await checkpoint_of(crashed).take()
+        if n_after:
+            await crashed.scorer.score(batch(records[10 : 10 + n_after]))
+        # The state reached the store, the offset did not: the worst moment to die.
+        await checkpoint_of(crashed).take()
+
+        again = Worker(Settings(), store)
+        await again.scorer.score(batch(records[10:]))
+        await checkpoint_of(again).take()
+        for key, value in clean.table.store.values.items():
+            if key.startswith(b"sensor"):
+                assert state(store.values[key]) == pytest.approx(state(value), rel=1e-12)
+        expected = {p["id"]: p for p in clean.predictions()}
+        assert {p["id"] for p in again.predictions()} == {f"events-0-{i}" for i in range(10, 30)}
+        assert expected.keys() == {p["id"] for w in (crashed, again) for p in w.predictions()}
+
+    asyncio.run(run())
+
+
+def state(stored: bytes) -> list[float]:
+    entity = decode_entity(stored)
+    numbers = [entity.last_offset, entity.newest, *entity.n_events, *entity.moments.count.ravel()]
+    return [float(n) for n in [*numbers, *entity.moments.mean.ravel(), *entity.moments.m2.ravel()]]
+
+
+def test_an_alert_is_acknowledged_before_the_state_that_remembers_it_goes_out() -> None:
+    async def run() -> None:
+        worker = Worker(Settings(alert_min_support=3, warmup_events=3))
+        worker.producer.answer = False
+        records = [record(i, b"a", event(T0 + i, heat=float(i % 3))) for i in range(30)]
+        records.append(record(30, b"a", event(T0 + 30, heat=900.0)))
+        await worker.scorer.score(batch(records))
+        assert worker.alerts()
+        taking = asyncio.ensure_future(checkpoint_of(worker).take())
+        await settle()
+        assert worker.producer.of("changelog") == []
+        worker.producer.answer = True
+        worker.producer.acknowledge()
+        await asyncio.wait_for(taking, 1)
+
+    asyncio.run(run())
+
+
+def test_nothing_new_writes_nothing() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        await worker.scorer.score(batch(stream(10)))
+        await checkpoint_of(worker).take()
+        n_batches = worker.producer.n_batches
+        await checkpoint_of(worker).take()
+        assert worker.producer.n_batches == n_batches
+
+    asyncio.run(run())
+
+
+def test_a_failed_delivery_gives_no_offsets() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        worker.producer.answer = False
+        await worker.scorer.score(batch(stream(10)))
+        taking: Any = asyncio.ensure_future(checkpoint_of(worker).take())
+        await settle()
+        worker.producer.refuse(OSError("disk full"))
+        with pytest.raises(OSError, match="disk full"):
+            await taking
+        assert not worker.table.store.values
+
+    asyncio.run(run())
