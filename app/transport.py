@@ -101,6 +101,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = options.isolation_level
         return consumer
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go back to the beginning where nothing was committed yet.
+
+        aiokafka leaves such a position where fetching has brought it, so that what Faust fetched and
+        dropped during a group's first rebalances would never be scored.
+        """
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        topics = self.app.batch_options.topics  # type: ignore[attr-defined]
+        uncommitted = [tp for tp, offset in committed.items() if not offset and tp.topic in topics]
+        if uncommitted and self.app.conf.consumer_auto_offset_reset == "earliest":
+            await self.seek_wait(await self.earliest_offsets(*uncommitted))
+        return committed
+
 
 class Consumer(driver.Consumer):
     """Folds records into batches on the way in, commits checkpointed offsets on the way out."""
@@ -159,6 +172,16 @@ class Consumer(driver.Consumer):
         """Make durable what was processed, then commit just that."""
         self._durable_offsets = await self._options.checkpoint()
         return bool(await super().force_commit(topics, start_new_transaction))
+
+    async def commit_and_end_transactions(self) -> None:
+        """Take the last checkpoint before partitions go.
+
+        Faust's `commit` does nothing but wait when another one is under way; that one may have begun
+        before the last batch was scored, which would then be scored again by the next owner.
+        """
+        while await self.maybe_wait_for_commit_to_finish():
+            pass
+        await super().commit_and_end_transactions()
 
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         per_message = []

@@ -25,13 +25,17 @@ class Worker(faust.Worker):
 
     _lock: IO[str] | None = None
 
+    def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
+        # Not before: the command line may have set the port.
+        app.conf.datadir = data_directory(app.nowcast_settings, app.conf.web_port)
+        super().__init__(app, *args, **kwargs)
+
     def execute_from_commandline(self) -> NoReturn:
         """Prepare, then run until stopped."""
         app: Any = self.app
         client_log = logging.getLogger("aiokafka")
         level = client_log.level
         try:
-            app.conf.datadir = data_directory(app.nowcast_settings, app.conf.web_port)
             self._lock = lock_directory(app.conf.datadir)
             client_log.setLevel(logging.CRITICAL)  # it would tell of an unreachable broker in its own words
             self.loop.run_until_complete(ensure_topics(app.nowcast_settings))
