@@ -107,7 +107,9 @@ class Outbox:
                 item.delivered.add_done_callback(self._done)
                 self._open.append(self._packed.popleft())
                 while len(self._open) > self._max_open:
-                    await self._delivered(self._open.popleft())
+                    # It leaves only when delivered: should this wait be cancelled, `flush` still finds it.
+                    await self._delivered(self._open[0])
+                    self._drop_delivered()
 
     async def flush(self) -> None:
         """Wait until everything packed so far is acknowledged by the broker.
@@ -120,15 +122,19 @@ class Outbox:
         await self.send()
         for item in list(self._open):
             await self._delivered(item)
-        while self._open and self._open[0].delivered.done():  # type: ignore[union-attr]
-            self._open.popleft()
+        self._drop_delivered()
         if self._failure is not None:
             raise self._failure
+
+    def _drop_delivered(self) -> None:
+        while self._open and self._open[0].delivered.done():  # type: ignore[union-attr]
+            self._open.popleft()
 
     @staticmethod
     async def _delivered(item: Packed) -> None:
         assert item.delivered is not None
-        await item.delivered
+        # Cancelling who waits must not cancel the client's answer: nobody would hear of a failure then.
+        await asyncio.shield(item.delivered)
 
     def _done(self, future: asyncio.Future[Any]) -> None:
         if future.cancelled() or self._failure is not None:

@@ -17,6 +17,7 @@ from agents.score import Scorer
 from app import transport
 from app.commands import models as models_command
 from app.commands import replay as replay_command
+from app.record_batch import RecordBatchSchema
 from app.settings import Settings, SettingsError
 from app.topics import MAX_STATE_BYTES, MESSAGE_OVERHEAD_BYTES
 from app.web import views
@@ -103,7 +104,7 @@ def create_app(settings: Settings) -> App:
 def _register_agent(app: App) -> None:
     topic = app.topic(
         app.nowcast_settings.topic_events,
-        schema=transport.RecordBatchSchema(),
+        schema=RecordBatchSchema(),
         maxsize=transport.QUEUED_BATCHES,
     )
 
@@ -115,7 +116,10 @@ def _register_agent(app: App) -> None:
             try:
                 await app.scorer.score(batch)
             except Exception as error:
-                # Faust would log, skip the batch and go on; the events would be lost.
+                # Faust would log, skip the batch and go on; the events would be lost. It also takes a last
+                # checkpoint on its way out, which must not hold half of this batch.
+                app.scorer.next_offsets.clear()
+                app.statistics.forget()
                 await app.crash(error)
                 raise
 

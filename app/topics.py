@@ -40,6 +40,7 @@ class TopicSpec:
     config: dict[str, str] = field(default_factory=dict)
     compacted: bool = False
     min_message_bytes: int = 0
+    partitions_hint: str = ""
 
     @property
     def creation_config(self) -> dict[str, str]:
@@ -79,6 +80,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
             1,  # one partition is one order of versions for all workers
             compacted=True,
             min_message_bytes=settings.max_artefact_bytes + MESSAGE_OVERHEAD_BYTES,
+            partitions_hint="delete it or choose another NOWCAST_TOPIC_MODELS",
         ),
         TopicSpec(
             changelog_topic(settings),
@@ -121,6 +123,7 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     specs = required_topics(settings)
     existing = set(await admin.list_topics())
     missing = [spec for spec in specs if spec.name not in existing]
+    created: set[str] = set()
     if missing:
         response = await admin.create_topics(
             [
@@ -130,11 +133,13 @@ async def _ensure(admin: AIOKafkaAdminClient, settings: Settings) -> None:
             timeout_ms=20_000,
         )
         for name, code, *reason in response.topic_errors:
+            if not code:
+                created.add(name)
             # Another worker that starts at the same time may have been faster: then it is checked below.
-            if code and for_code(code) is not TopicAlreadyExistsError:
+            elif for_code(code) is not TopicAlreadyExistsError:
                 detail = (reason and reason[0]) or for_code(code).description
                 raise StartError(f"topic {name!r} cannot be created: {detail}")
-    await _check(admin, specs, {spec.name for spec in missing})
+    await _check(admin, specs, created)
 
 
 async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec], created: set[str]) -> None:
@@ -148,11 +153,7 @@ async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec], created: se
     for spec in specs:
         n_found = found.get(spec.name)
         if n_found != spec.partitions:
-            hint = (
-                "this topic must have one partition: delete it or choose another NOWCAST_TOPIC_MODELS"
-                if spec.partitions == 1 and n_found
-                else f"set NOWCAST_PARTITIONS={n_found}, or recreate the topic"
-            )
+            hint = spec.partitions_hint or f"set NOWCAST_PARTITIONS={n_found}, or recreate the topic"
             needed = f"{n_found} partitions, {spec.partitions} needed"
             raise StartError(f"topic {spec.name!r} has {needed}: {hint}")
     for spec in specs:
@@ -162,7 +163,7 @@ async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec], created: se
 
 def _check_config(spec: TopicSpec, config: dict[str, str]) -> None:
     policy = config.get("cleanup.policy")
-    if spec.compacted and policy is not None and "compact" not in policy:
+    if spec.compacted and policy not in (None, "compact"):  # "compact,delete" forgets what is not renewed
         raise StartError(
             f"topic {spec.name!r} has cleanup.policy={policy}, compact needed: "
             f"kafka-configs.sh --alter --topic {spec.name} --add-config cleanup.policy=compact"

@@ -15,16 +15,19 @@ marked). Here a checkpoint says which offsets are durable, and nothing else is c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import faust
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from faust.transport import drivers
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+
+from app.record_batch import RecordBatch, split
 
 SCHEME = "nowcast"
 """URL scheme under which Faust finds this transport (`nowcast://host:9092`)."""
@@ -33,18 +36,10 @@ QUEUED_BATCHES = 4
 """Record batches that wait for the agent: fetching and scoring overlap, and memory stays bounded."""
 
 
-@dataclass(frozen=True)
-class RecordBatch:
-    """The records of one partition that one fetch brought, in offset order, at least one."""
+FETCH_MIN_BYTES = 16_384
+"""A fetch answers when it has so much, or when its wait is over."""
 
-    topic: str
-    partition: int
-    records: list[Any]
-
-    @property
-    def last_offset(self) -> int:
-        """Offset of the last record; gaps before it (compaction, markers) are no concern of ours."""
-        return int(self.records[-1].offset)
+AWAY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,29 +58,41 @@ class BatchOptions:
     checkpoint: Callable[[], Awaitable[Mapping[TP, int]]]
 
 
-class RecordBatchSchema(faust.Schema):  # type: ignore[type-arg]
-    """Hands a `RecordBatch` to the stream as it is; decoding is the agent's, event by event."""
+class Wanted(frozenset[TP]):
+    """The partitions that a fetch asks for; none of them any more once a rebalance began.
 
-    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> Any:
-        """Give no key: a batch holds many."""
-        return None
+    aiokafka looks at it in the moment of giving records out. Faust passes its live set of active partitions,
+    which is empty during a rebalance; that means all of them to aiokafka, and a fetch that waits across a
+    rebalance is given records of the new assignment, which Faust then drops: gaps in events and in state.
+    """
 
-    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
-        """Give the batch itself."""
-        return message.value
+    is_current: Callable[[], bool]
+
+    def __new__(cls, tps: Iterable[TP], is_current: Callable[[], bool]) -> Wanted:
+        """Take the partitions as they are now."""
+        self = super().__new__(cls, tps)
+        self.is_current = is_current
+        return self
+
+    def __contains__(self, tp: object) -> bool:
+        return self.is_current() and super().__contains__(tp)
 
 
-def split(records: list[Any], max_events: int, max_bytes: int) -> Iterator[list[Any]]:
-    """Cut records into runs bounded in count and bytes; one record over the bound is a run of its own."""
-    start = size = 0
-    for i, record in enumerate(records):
-        n = record.serialized_value_size
-        if i > start and (i - start >= max_events or size + n > max_bytes):
-            yield records[start:i]
-            start, size = i, 0
-        size += max(n, 0)
-    if start < len(records):
-        yield records[start:]
+def calm(client: AIOKafkaClient) -> None:
+    """Let a client wait a moment after each failure to reach any broker.
+
+    Several of its loops answer a failure by asking for metadata at once: while the brokers are away that is
+    a core at work and a thousand lines of log a second.
+    """
+    update = client._metadata_update
+
+    async def update_and_wait(*args: Any) -> bool:
+        updated: bool = await update(*args)
+        if not updated:
+            await asyncio.sleep(AWAY_SECONDS)
+        return updated
+
+    client._metadata_update = update_and_wait
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -94,25 +101,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         options: BatchOptions = self.app.batch_options  # type: ignore[attr-defined]
-        # Faust fixes 1500 ms. aiokafka keeps one fetch a broker in flight, and a partition drained
-        # meanwhile waits for it, so this bounds the latency at low rates. Both are read at start().
+        # All of these are read at start(). Faust fixes a wait of 1500 ms. aiokafka keeps one fetch a
+        # broker in flight, and a partition drained meanwhile waits for it, so the wait bounds the latency
+        # at low rates. A fetch that answered at the first byte would bring events one by one.
         consumer._fetch_max_wait_ms = options.fetch_max_wait_ms
+        consumer._fetch_min_bytes = FETCH_MIN_BYTES
         # Events of aborted transactions never happened.
         consumer._isolation_level = options.isolation_level
+        calm(consumer._client)
         return consumer
-
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Go back to the beginning where nothing was committed yet.
-
-        aiokafka leaves such a position where fetching has brought it, so that what Faust fetched and
-        dropped during a group's first rebalances would never be scored.
-        """
-        committed: Mapping[TP, int] = await super().seek_to_committed()
-        topics = self.app.batch_options.topics  # type: ignore[attr-defined]
-        uncommitted = [tp for tp, offset in committed.items() if not offset and tp.topic in topics]
-        if uncommitted and self.app.conf.consumer_auto_offset_reset == "earliest":
-            await self.seek_wait(await self.earliest_offsets(*uncommitted))
-        return committed
 
 
 class Consumer(driver.Consumer):
@@ -122,13 +119,45 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._options: BatchOptions = self.app.batch_options  # type: ignore[attr-defined]
         self._durable_offsets: Mapping[TP, int] = {}
+        self._resuming: set[TP] = set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:
-        fetched = await super()._getmany(active_partitions, timeout)
+        n_rebalances = self.app.rebalancing_count
+        wanted = active_partitions and Wanted(
+            active_partitions, lambda: self.app.rebalancing_count == n_rebalances
+        )
+        fetched = await super()._getmany(wanted, timeout)  # type: ignore[arg-type]  # frozen, and only read
         return {tp: self._fold(tp, records) for tp, records in fetched.items()}
+
+    def _set_active_tps(self, tps: set[TP]) -> set[TP]:
+        # Faust lets an assignment be read at once; what is scored needs its state first.
+        return super()._set_active_tps({tp for tp in tps if tp.topic not in self._options.topics})
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Pause partitions, also those that were about to be resumed."""
+        tps = set(tps)
+        self._resuming -= tps
+        super().pause_partitions(tps)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume partitions; those of batch topics only with the flow.
+
+        Faust ends a rebalance by resuming partitions, going back to the committed offsets, emptying its
+        queues and resuming the flow, in this order and with waits between. Batches fetched meanwhile would
+        be emptied out, and never read again.
+        """
+        batched = {tp for tp in tps if tp.topic in self._options.topics}
+        self._resuming |= batched
+        super().resume_partitions(set(tps) - batched)
+
+    def resume_flow(self) -> None:
+        """Resume the flow, and with it the batch partitions that wait for it."""
+        super().resume_flow()
+        super().resume_partitions(self._resuming)
+        self._resuming.clear()
 
     def _fold(self, tp: TP, records: list[Any]) -> list[Any]:
         if tp.topic not in self._options.topics:
@@ -207,10 +236,20 @@ class Consumer(driver.Consumer):
         return bool(committed)
 
 
+class Producer(driver.Producer):
+    """Faust's producer, calm while the brokers are away."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        calm(producer.client)
+        return producer
+
+
 class Transport(driver.Transport):
     """Faust's Kafka transport with record batches."""
 
     Consumer = Consumer
+    Producer = Producer
 
 
 def register() -> None:

@@ -79,6 +79,7 @@ class MemoryStore(memory.Store):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.partitions: dict[int, dict[bytes, bytes]] = {}
+        self._offsets: dict[int, int] = {}
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `PartitionedStore`."""
@@ -86,7 +87,8 @@ class MemoryStore(memory.Store):  # type: ignore[type-arg]
         return [values.get(key) for key in keys]
 
     def write(self, partition: int, items: Sequence[Item], changelog_offset: int) -> None:
-        """See `PartitionedStore`; the offset is of no use to a store that starts empty."""
+        """See `PartitionedStore`."""
+        self._offsets[partition] = changelog_offset
         values = self.partitions.setdefault(partition, {})
         for key, value in items:
             if value is None:
@@ -105,6 +107,10 @@ class MemoryStore(memory.Store):  # type: ignore[type-arg]
             message = event.message
             self.write(message.partition, [(message.key, message.value)], message.offset)
 
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Return the changelog offset up to which the partition is here, None where it is not."""
+        return self._offsets.get(tp.partition)
+
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
@@ -112,6 +118,7 @@ class MemoryStore(memory.Store):  # type: ignore[type-arg]
         for tp in revoked:
             if tp.topic in self.table.changelog_topic.topics:
                 self.partitions.pop(tp.partition, None)
+                self._offsets.pop(tp.partition, None)
 
 
 STORES = {"rocksdb": RocksDBStore, "memory": MemoryStore}

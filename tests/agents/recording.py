@@ -15,8 +15,8 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
 from agents.score import Scorer
+from app.record_batch import RecordBatch
 from app.settings import Settings
-from app.transport import RecordBatch
 from tables.partition import Partition
 from tables.stores import Item
 

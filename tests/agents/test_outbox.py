@@ -101,3 +101,27 @@ def test_a_batch_that_fails_is_reported_once_and_fails_every_later_flush() -> No
         assert len(failures) == 1
 
     asyncio.run(run())
+
+
+def test_who_is_cancelled_while_sending_takes_no_batch_with_it() -> None:
+    async def run() -> None:
+        producer = RecordingProducer(answer=False)
+        box, failures = outbox(producer, max_open=1)
+        for _ in range(2):
+            box.pack("t", 0, [b"k"], [b"v"])
+        sending = asyncio.ensure_future(box.send())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        flushing = asyncio.ensure_future(box.flush())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not flushing.done()  # both batches are still waited for
+        producer.refuse(OSError("gone"))
+        with pytest.raises(OSError, match="gone"):
+            await flushing
+        assert len(failures) == 1
+
+    asyncio.run(run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from app.settings import Settings
 from tests.agents.recording import NOW_MS, DictStore, Worker, batch, event, record
-import itertools
 
 T0 = NOW_MS / 1000 - 10_000
 
@@ -159,6 +159,13 @@ def test_an_outlier_fires_once_and_resolves(settings: Settings) -> None:
     assert worker.scorer.recent_alerts()[0]["id"] == resolved["id"]
 
 
+def test_what_is_read_again_in_the_same_session_is_answered_once(settings: Settings) -> None:
+    worker, records = Worker(settings), stream(30)
+    score(worker, records[:10], records[:20], records[5:10], records[15:])
+    assert [p["id"] for p in worker.predictions()] == [f"events-0-{i}" for i in range(30)]
+    assert worker.metrics.totals()["n_events"] == 30
+
+
 def test_a_replay_sends_the_same_ids_learns_nothing_and_raises_no_second_alert(settings: Settings) -> None:
     worker = Worker(settings)
     records = [record(i, b"a", event(T0 + i, heat=float(i % 3))) for i in range(40)]
@@ -168,6 +175,7 @@ def test_a_replay_sends_the_same_ids_learns_nothing_and_raises_no_second_alert(s
     before = partition.columns.window.count.copy(), partition.columns.window.mean.copy()
     ids, n_alerts = [p["id"] for p in worker.predictions()], len(worker.alerts())
     assert n_alerts == 1
+    worker.scorer.next_offsets.clear()  # a new session: after a rebalance, or a crash
     score(worker, records)
     assert [p["id"] for p in worker.predictions()] == ids + ids
     assert len(worker.alerts()) == n_alerts

@@ -154,7 +154,7 @@ class KafkaBroker:
     def _format_storage(self) -> None:
         tool = [*self._java, "kafka.tools.StorageTool", "format"]
         done = subprocess.run(
-            [*tool, "--cluster-id", self._cluster_id, "--config", str(self._properties)],
+            [*tool, f"--cluster-id={self._cluster_id}", "--config", str(self._properties)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
