@@ -63,6 +63,11 @@ class ModelsTable:
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name="models-table")
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was published before the start is held."""
+        return self._caught_up.is_set()
+
     async def catch_up(self, timeout: float) -> None:
         """Wait until everything that was published before the start is held.
 

@@ -30,6 +30,9 @@ def why_not_ready(app: Any) -> str | None:
     # nothing to recover. False with neither of the two flags above: not yet a member of the group.
     if not app.tables.actives_ready:
         return "waiting for partitions"
+    # The first batch waits for the models, so an event sent now would not be answered yet.
+    if not app.models.caught_up:
+        return f"reading models: {app.models.problem or 'not at the end of the topic yet'}"
     return None
 
 

@@ -20,7 +20,9 @@ def register(app: Any) -> None:
     """Register `/api/models` and `/api/models/{name}`."""
 
     async def models(view: Any, request: Request) -> Response:
-        return answer({"models": app.models.describe()})
+        serving = dict(zip(("name", "version"), name_serving(app), strict=True))
+        refusals = list(reversed(app.models.history.refusals))
+        return answer({"serving": serving, "models": app.models.describe(), "refusals": refusals})
 
     async def model(view: Any, request: Request, name: str) -> Response:
         found = app.models.describe_one(name)

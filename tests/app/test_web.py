@@ -61,6 +61,9 @@ class Scorer:
 
 class Models:
     serving = None
+    caught_up = True
+    problem = ""
+    history = SimpleNamespace(refusals=[{"name": "pumps", "reason": "not ONNX"}])
 
     def describe(self) -> list[dict[str, Any]]:
         return [{"name": "pumps", "version": "1"}]
@@ -210,6 +213,9 @@ def test_ready_needs_an_assignment_and_zero_partitions_are_one() -> None:
         cluster.apps[0].tables.on_rebalance_start()  # what Faust does first
         assert (await cluster.get("/health/ready"))[1] == {"error": "waiting for partitions"}
         cluster.apps[0].tables.on_actives_ready()
+        cluster.apps[0].models.caught_up = False
+        assert "reading models" in (await cluster.get("/health/ready"))[1]["error"]
+        cluster.apps[0].models.caught_up = True
         assert (await cluster.get("/health/ready"))[0] == 200
 
     on_cluster(test)
@@ -291,7 +297,11 @@ def test_workers_are_listed_with_who_did_not_answer() -> None:
 
 def test_models_and_one_of_them() -> None:
     async def test(cluster: Cluster) -> None:
-        assert (await cluster.get("/api/models"))[1] == {"models": [{"name": "pumps", "version": "1"}]}
+        assert (await cluster.get("/api/models"))[1] == {
+            "serving": {"name": "detector", "version": "builtin-1"},
+            "models": [{"name": "pumps", "version": "1"}],
+            "refusals": [{"name": "pumps", "reason": "not ONNX"}],
+        }
         assert (await cluster.get("/api/models/pumps"))[1] == {"name": "pumps", "version": "1"}
         assert (await cluster.get("/api/models/other"))[0] == 404
 

@@ -142,5 +142,11 @@ def test_a_refused_artefact_leaves_the_old_model_serving_in_a_worker(
     asyncio.run(
         publish(settings, "pump", onnx_bytes, metadata)
     )  # past the command that would have refused it
-    wait_for(lambda: "refused" in worker.read_log(), "the refusal in the log", [worker])
+
+    def refusals() -> list[dict[str, Any]]:
+        return worker.get("/api/models")[1]["refusals"]
+
+    (refused,) = wait_for(refusals, "the refusal in the view", [worker])
+    assert "(n, 2) needed" in refused["reason"]
+    assert "refused" in worker.read_log()
     assert serving(worker) == good
