@@ -1,0 +1,11 @@
+"""How property tests run: without a deadline, since machines are noisy, and in CI the same ones each time."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
