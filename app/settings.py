@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     # Record batches
     batch_events: int = Field(4_000, ge=1, le=100_000)
     batch_bytes: int = Field(4_000_000, ge=1_000, le=256_000_000)
-    fetch_max_wait_ms: int = Field(5, ge=1, le=10_000)
+    fetch_max_wait_ms: int = Field(10, ge=1, le=10_000)
     checkpoint_seconds: float = Field(1.0, ge=0.05, le=600)
 
     # Events

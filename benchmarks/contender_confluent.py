@@ -47,7 +47,8 @@ def run(bootstrap: str, group: str, events_topic: str, predictions_topic: str) -
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 10,
-            "queued.min.messages": 50_000,
+            "queued.min.messages": 100_000,
+            "fetch.queue.backoff.ms": 5,  # with a full queue it would rest a second
             "fetch.message.max.bytes": 4_000_000,
         }
     )
