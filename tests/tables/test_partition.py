@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
@@ -12,25 +10,7 @@ from compute.state_codec import decode_entity
 from compute.statistics import score_and_learn
 from tables import partition as partition_module
 from tables.partition import PARTITION_KEY, Partition
-from tables.stores import Item
-
-
-class DictStore:
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-
-    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.values.get(key) for key in keys]
-
-    def write(self, partition: int, items: Sequence[Item], changelog_offset: int) -> None:
-        for key, value in items:
-            if value is None:
-                self.values.pop(key, None)
-            else:
-                self.values[key] = value
-
-    def scan(self, partition: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        return [(key, self.values[key]) for key in sorted(key for key in self.values if key > after)[:limit]]
+from tests.agents.recording import DictStore
 
 
 def new_partition(store: DictStore, max_entities: int = 1000, n_panes: int = 4, pane_seconds: float = 10.0):
