@@ -58,6 +58,7 @@ clean: ## remove what make and the workers left behind: environment, caches, Kaf
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 13) or sys.exit("Nowcast needs Python 3.10 to 3.13, and $(PYTHON) is %d.%d: say make PYTHON=python3.11, for example" % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,demo,test]"
+	@echo 'Installing into $(VENV): about a minute, the first time'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,demo,test]"
 	@touch $@

@@ -30,6 +30,7 @@ class Checkpoint:
         self._table = table
         self._outbox = outbox
         self._metrics = metrics
+        self._broken: BaseException | None = None
 
     async def take(self) -> Mapping[TP, int]:
         """Make durable everything processed so far.
@@ -39,6 +40,17 @@ class Checkpoint:
         mapping of TP to int
             By partition, the offset of the first event that is not durable.
         """
+        if self._broken is not None:
+            raise RuntimeError("an earlier checkpoint failed, no offset may be committed") from self._broken
+        try:
+            return await self._take()
+        except BaseException as error:
+            # What changed was taken and is not written: Faust takes another checkpoint on its way out, which
+            # would commit the offsets without that.
+            self._broken = error
+            raise
+
+    async def _take(self) -> Mapping[TP, int]:
         # No await in between: offsets and state are of one moment. Scoring goes on during the rest.
         started = time.perf_counter()
         offsets = dict(self._scorer.next_offsets)

@@ -77,7 +77,7 @@ class Metrics:
         self._checkpoint_entities = Counter(
             "nowcast_checkpoint_entities", "Changed entities written by checkpoints", registry=registry
         )
-        self._entities = Gauge("nowcast_entities", "Entities this worker holds state for", registry=registry)
+        self._entities = Gauge("nowcast_entities", "Entities in this worker's memory", registry=registry)
         self._partitions = Gauge("nowcast_partitions", "Partitions of events assigned", registry=registry)
         self._model = Gauge(
             "nowcast_model_info", "1 for the model that serves", ["model", "version"], registry=registry

@@ -21,7 +21,7 @@ from agents.metrics import Metrics
 from agents.outbox import Outbox
 from compute.alert_messages import encode_alert
 from compute.alerts import AlertRule, evaluate_alerts
-from compute.dead_letters import dead_letter_headers
+from compute.dead_letters import dead_letter_headers, fit_dead_letter
 from compute.events import DecodeLimits, EventBatch, decode_batch
 from compute.normalisation import normalise
 from compute.panes import pane_index
@@ -32,6 +32,9 @@ from tables.partition import Partition
 from tables.statistics import StatisticsTable
 
 N_RECENT_ALERTS = 1_000
+
+SCORE_CODES = frozenset(["late-event", "missing-feature", "model-error"])
+"""Codes of events that could be decoded."""
 
 Fault = tuple[int, str, str]
 """Position in the record batch, code, message."""
@@ -228,20 +231,15 @@ class Scorer:
         return [(transition.state, transition.severity) for transition in transitions]
 
     def _send_dead_letters(self, batch: Any, faults: list[Fault]) -> None:
-        records = [batch.records[position] for position, _, _ in faults]
-        self._outbox.pack(
-            self._settings.topic_dead_letters,
-            batch.partition,
-            [record.key for record in records],
-            [record.value for record in records],
-            [
-                [
-                    *record.headers,
-                    *dead_letter_headers(code, message, batch.topic, batch.partition, record.offset, "score"),
-                ]
-                for record, (_, code, message) in zip(records, faults, strict=True)
-            ],
-        )
+        letters, max_bytes = [], self._settings.max_dead_letter_bytes
+        for position, code, message in faults:
+            record = batch.records[position]
+            stage = "score" if code in SCORE_CODES else "decode"
+            reasons = dead_letter_headers(code, message, batch.topic, batch.partition, record.offset, stage)
+            own = list(record.headers)
+            letters.append(fit_dead_letter(record.key, record.value, own, reasons, max_bytes))
+        keys, values, headers = zip(*letters, strict=True) if letters else ((), (), ())
+        self._outbox.pack(self._settings.topic_dead_letters, batch.partition, keys, values, headers)
 
     def _late(self, timestamp: float) -> str:
         window = self._settings.window_seconds

@@ -15,11 +15,12 @@ from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
 from agents.score import Scorer
 from app import transport
+from app.commands import dead_letters as dead_letters_command
 from app.commands import models as models_command
 from app.commands import replay as replay_command
 from app.record_batch import RecordBatchSchema
-from app.settings import Settings, SettingsError
-from app.topics import MAX_STATE_BYTES, MESSAGE_OVERHEAD_BYTES
+from app.settings import MAX_STATE_BYTES, Settings, SettingsError
+from app.topics import MESSAGE_OVERHEAD_BYTES
 from app.web import views
 from tables.models import ModelsTable
 from tables.statistics import StatisticsTable
@@ -98,6 +99,7 @@ def create_app(settings: Settings) -> App:
     views.register(app)
     replay_command.register(app)
     models_command.register(app)
+    dead_letters_command.register(app)
     return app
 
 
@@ -113,6 +115,8 @@ def _register_agent(app: App) -> None:
         # Every published model is held before the first event is scored.
         await app.models.catch_up(timeout=app.conf.broker_request_timeout)
         async for batch in stream:
+            if app.crashed:  # Faust starts an agent anew even then, and its queue still holds batches
+                raise RuntimeError("the application has crashed, nothing more is scored")
             try:
                 await app.scorer.score(batch)
             except Exception as error:

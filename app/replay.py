@@ -81,7 +81,7 @@ async def open_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
         client_id=f"{settings.group}-replay",
         acks="all",
         max_batch_size=MAX_BATCH_BYTES,
-        max_request_size=8 * MAX_BATCH_BYTES,
+        max_request_size=max(8 * MAX_BATCH_BYTES, settings.max_event_bytes + MAX_BATCH_BYTES),
     )
     await producer.start()
     try:

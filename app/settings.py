@@ -7,15 +7,22 @@ import; `load_settings` reads and either returns valid settings or raises one cl
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import TomlConfigSettingsSource as TomlSource
 
 PREFIX = "NOWCAST_"
+
+MAX_STATE_BYTES = 16_000_000
+"""Largest stored state of one entity; the changelog is made to take it."""
+
+
+Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 
 
 class SettingsError(ValueError):
@@ -25,7 +32,7 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """All settings of a worker; `NOWCAST_<NAME>` in the environment, `<name>` in the TOML file."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     # Kafka
     broker: str = "kafka://localhost:9092"
@@ -33,11 +40,11 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, le=10_000)
     replication: int = Field(1, ge=1, le=16)
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    topic_events: str = Field("events", min_length=1)
-    topic_predictions: str = Field("predictions", min_length=1)
-    topic_alerts: str = Field("alerts", min_length=1)
-    topic_dead_letters: str = Field("dead-letters", min_length=1)
-    topic_models: str = Field("models", min_length=1)
+    topic_events: Topic = "events"
+    topic_predictions: Topic = "predictions"
+    topic_alerts: Topic = "alerts"
+    topic_dead_letters: Topic = "dead-letters"
+    topic_models: Topic = "models"
     retention_hours: float = Field(168.0, gt=0, description="of predictions, alerts and dead letters")
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     session_timeout_seconds: float = Field(30.0, ge=6, le=300)
@@ -62,7 +69,7 @@ class Settings(BaseSettings):
     # State
     store: str = "rocksdb://"
     data_dir: Path = Path("nowcast-data")
-    cached_entities: int = Field(50_000, ge=100, description="entities a partition keeps in memory")
+    cached_entities: int = Field(20_000, ge=100, description="entities a partition keeps in memory")
 
     # Models
     model: str = Field("", description="name of the model that serves; empty: the one published last")
@@ -87,8 +94,10 @@ class Settings(BaseSettings):
     @field_validator("broker")
     @classmethod
     def _broker_is_a_kafka_url(cls, value: str) -> str:
-        if not value.startswith("kafka://") or len(value) <= len("kafka://"):
-            raise ValueError("must look like kafka://host:port[;kafka://host:port...]")
+        for address in re.split("[;,]", value):
+            match = re.fullmatch(r"kafka://[^\s:/@]+(?::([0-9]{1,5}))?", address)
+            if match is None or not 1 <= int(match[1] or 9092) <= 65_535:
+                raise ValueError("must look like kafka://host:port[;kafka://host:port...]")
         return value
 
     @field_validator("store")
@@ -99,11 +108,31 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _state_fits_a_record(self) -> Settings:
+        # 40 bytes a feature in a pane, and names of up to 256 characters once.
+        n_bytes = self.panes * (8 + 40 * self.max_features) + 1_026 * self.max_features
+        if n_bytes > MAX_STATE_BYTES:
+            raise ValueError(
+                f"panes times max_features must fit a stored state of {MAX_STATE_BYTES} bytes, received "
+                f"{self.panes} and {self.max_features}, which take up to {n_bytes}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Settings:
+        # A worker that read what it writes would never be done.
+        names = [value for name, value in self if name.startswith("topic_")]
+        names.append(f"{self.group}-statistics-changelog")
+        if len(set(names)) < len(names):
+            raise ValueError(f"the topics (NOWCAST_TOPIC_*) and the changelog must differ, received {names}")
+        return self
+
+    @model_validator(mode="after")
     def _alert_levels_are_ordered(self) -> Settings:
         if not self.alert_resolve <= self.alert_threshold <= self.alert_critical:
             raise ValueError(
-                "alert_resolve <= alert_threshold <= alert_critical must hold, received "
-                f"{self.alert_resolve}, {self.alert_threshold}, {self.alert_critical}"
+                "NOWCAST_ALERT_RESOLVE <= NOWCAST_ALERT_THRESHOLD <= NOWCAST_ALERT_CRITICAL must hold, "
+                f"received {self.alert_resolve}, {self.alert_threshold}, {self.alert_critical}"
             )
         return self
 
@@ -124,6 +153,11 @@ class Settings(BaseSettings):
     def pane_seconds(self) -> float:
         """Length of one pane in seconds."""
         return self.window_seconds / self.panes
+
+    @property
+    def max_dead_letter_bytes(self) -> int:
+        """Bytes of key, value and own headers of a dead letter; the topic is made to take them."""
+        return self.max_event_bytes + 1_048_588
 
     @property
     def bootstrap_servers(self) -> list[str]:

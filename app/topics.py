@@ -16,15 +16,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
-from app.settings import Settings
+from app.settings import MAX_STATE_BYTES, Settings
 
 log = logging.getLogger(__name__)
 
+KAFKA_MESSAGE_BYTES = 1_048_588
+"""Kafka's default `max.message.bytes`."""
+
 MESSAGE_OVERHEAD_BYTES = 65_536
 """Room for key, headers and framing above the payload a limit speaks of."""
-
-MAX_STATE_BYTES = 16_000_000
-"""Largest stored state of one entity (panes times features times 40 bytes)."""
 
 
 class StartError(RuntimeError):
@@ -63,17 +63,20 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     Predictions and alerts have the partitions of the events, since a prediction goes to the
     partition of its event; the changelog has them too, since Faust assigns both together.
     """
+    # A prediction or an alert may name every feature, with up to 256 characters.
+    answer_bytes = 200_000 + 1_300 * settings.max_features
+    answer_limit = answer_bytes if answer_bytes > KAFKA_MESSAGE_BYTES else 0
     retention = {"retention.ms": str(int(settings.retention_hours * 3_600_000))}
     n = settings.partitions
     return [
         TopicSpec(settings.topic_events, n),
-        TopicSpec(settings.topic_predictions, n, retention),
-        TopicSpec(settings.topic_alerts, n, retention),
+        TopicSpec(settings.topic_predictions, n, retention, min_message_bytes=answer_limit),
+        TopicSpec(settings.topic_alerts, n, retention, min_message_bytes=answer_limit),
         TopicSpec(
             settings.topic_dead_letters,
             n,
             retention,
-            min_message_bytes=settings.max_event_bytes + 1_048_588 + MESSAGE_OVERHEAD_BYTES,
+            min_message_bytes=settings.max_dead_letter_bytes + MESSAGE_OVERHEAD_BYTES,
         ),
         TopicSpec(
             settings.topic_models,

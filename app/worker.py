@@ -11,6 +11,7 @@ import fcntl
 import gc
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -37,6 +38,8 @@ class Worker(faust.Worker):
         client_log = logging.getLogger("aiokafka")
         level = client_log.level
         try:
+            if app.conf.web_enabled:
+                check_port(app.conf.web_bind, app.conf.web_port)
             self._lock = lock_directory(app.conf.datadir)
             client_log.setLevel(logging.CRITICAL)  # it would tell of an unreachable broker in its own words
             self.loop.run_until_complete(ensure_topics(app.nowcast_settings))
@@ -51,6 +54,26 @@ class Worker(faust.Worker):
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         super().execute_from_commandline()
+
+
+def check_port(host: str, port: int) -> None:
+    """See whether the views can listen.
+
+    Raises
+    ------
+    StartError
+        The port is taken, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise StartError(
+            f"the views cannot listen on {host}:{port} ({error.strerror}); "
+            "give each worker a --web-port, or NOWCAST_WEB_PORT, of its own"
+        ) from None
 
 
 def data_directory(settings: Settings, web_port: int) -> Path:

@@ -18,6 +18,9 @@ from compute.event_faults import EventError, Rejected, shown
 from compute.event_reading import Event, decode_event, read_carefully
 from compute.event_times import EARLIEST_SECONDS, epoch_seconds, latest_allowed, time_fault
 
+MAX_KEY_BYTES = 16_384
+"""Bytes of an entity's key: every prediction has it twice, and odd bytes are five times as long there."""
+
 MAX_NAME_LENGTH = 256
 """Characters of a feature's name: names are kept in every entity's state and in every reason of an alert."""
 
@@ -160,7 +163,7 @@ def _read_values(
     rejected: list[Rejected] = []
     for position, (key, value) in enumerate(zip(keys, values, strict=True)):
         try:
-            if not key or not value or len(value) > limits.max_event_bytes:
+            if not key or not value or len(value) > limits.max_event_bytes or len(key) > MAX_KEY_BYTES:
                 raise _record_fault(key, value, limits)
             event = decode_event(value)
         except EventError as fault:
@@ -181,6 +184,8 @@ def _record_fault(key: bytes | None, value: bytes | None, limits: DecodeLimits) 
     if not key:
         received = "none" if key is None else "an empty one"
         return EventError("missing-key", f"key: must name the entity, received {received}")
+    if len(key) > MAX_KEY_BYTES:
+        return EventError("too-large", f"key: must be at most {MAX_KEY_BYTES} bytes, received {len(key)}")
     if not value:
         return EventError("invalid-json", "value: must be JSON, received an empty value")
     return EventError(

@@ -15,14 +15,14 @@ from compute.panes import EMPTY, window_bounds
 
 
 class FeatureStatistics(TypedDict):
-    """Statistics of one feature in a window; None where there is no value."""
+    """Statistics of one feature that has values in a window."""
 
     count: int
-    mean: float | None
-    variance: float | None
-    stddev: float | None
-    min: float | None
-    max: float | None
+    mean: float
+    variance: float
+    stddev: float
+    min: float
+    max: float
 
 
 class WindowStatistics(TypedDict):
@@ -59,15 +59,18 @@ def window_statistics(columns: EntityColumns, slot: int) -> WindowStatistics:
         whole = merge_by(columns.pane_moments(held), np.zeros(len(held), np.int64), 1)
         lowest, highest = columns.minimum[slot].min(axis=0), columns.maximum[slot].max(axis=0)
     features: dict[str, FeatureStatistics] = {}
-    for i, name in enumerate(columns.features):
+    # By name, and only its own: the columns are those of all entities in memory, in order of appearance.
+    own = [i for i in range(columns.n_features) if whole.count[0, i]]
+    for i in sorted(own, key=columns.features.__getitem__):
+        name = columns.features[i]
         count, mean, m2 = (float(part[0, i]) for part in (whole.count, whole.mean, whole.m2))
-        variance = m2 / count if count else 0.0
+        variance = m2 / count
         features[name] = {
             "count": int(count),
-            "mean": mean if count else None,
-            "variance": variance if count else None,
-            "stddev": float(np.sqrt(variance)) if count else None,
-            "min": float(lowest[i]) if count else None,
-            "max": float(highest[i]) if count else None,
+            "mean": mean,
+            "variance": variance,
+            "stddev": float(np.sqrt(variance)),
+            "min": float(lowest[i]),
+            "max": float(highest[i]),
         }
     return {"start": start, "end": end, "n_events": int(columns.n_events[slot].sum()), "features": features}

@@ -30,6 +30,10 @@ PARTITION_KEY = b"\x00nowcast-partition"
 SEEN_AT = int(HEADER_FIELDS.fields["seen"][1])  # type: ignore[index]
 """Where a stored entity keeps `seen`: a sweep asks for it alone, decoding all would take far longer."""
 
+MAX_MEMORY_BYTES = 1_000_000_000
+BYTES_PER_VALUE = 48
+"""Of a feature in a pane: count, mean in two parts, m2, minimum, maximum."""
+
 SWEEP_ITEMS = 2_000
 """Stored entities that a checkpoint looks at for silence: some milliseconds, a full round in minutes."""
 
@@ -187,11 +191,13 @@ class Partition:
 
     def shrink(self) -> None:
         """Let go of the entities unused for longest; to be called when the changes are in the store."""
-        n_over = len(self._slots) - self._max_entities
+        entity_bytes = BYTES_PER_VALUE * self.columns.n_panes * max(self.columns.n_features, 1)
+        max_entities = min(self._max_entities, max(MAX_MEMORY_BYTES // entity_bytes, 100))
+        n_over = len(self._slots) - max_entities
         if n_over <= 0:
             return
         idle = np.flatnonzero(~self._changed & self._occupied())
-        n_leave = min(len(idle), n_over + self._max_entities // 10)
+        n_leave = min(len(idle), n_over + max_entities // 10)
         if n_leave:
             self._release(idle[np.argsort(self._used[idle], kind="stable")[:n_leave]])
 

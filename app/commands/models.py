@@ -10,15 +10,13 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import click
 from faust.cli.base import argument, cli, option
 
-from app.commands.one_shot import OneShot
+from app.commands.one_shot import OneShot, Subcommand, iso_time
 from app.settings import Settings
 from app.topics import StartError, ensure_topics
 from compute.artefact import ArtefactError, embedded_metadata, load_artefact
@@ -44,22 +42,10 @@ PUBLISH_OPTIONS = [
 ]
 
 
-class Subcommand(OneShot):
-    """Base of the commands in the group `models`; it registers none of them at the top."""
+class ModelCommand(Subcommand):
+    """Base of the commands in the group `models`."""
 
     abstract: ClassVar[bool] = True
-
-    @classmethod
-    def as_click_command(cls) -> Callable[..., Any]:
-        """Return the command for a group to take."""
-
-        def run(context: click.Context, **options: Any) -> None:
-            cls(context, **options)()
-
-        command: Any = click.pass_context(run)
-        for add in reversed(cls.options or []):
-            command = add(command)
-        return click.command(name=cls.__name__, help=cls.__doc__)(command)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command; an artefact that cannot serve ends it with one line."""
@@ -72,14 +58,9 @@ class Subcommand(OneShot):
 def register(app: Any) -> None:
     """Add the group `models` to the application's commands."""
     group = click.Group("models", help="Publish models, and list those that are published.")
-    for name, function, options in (
-        ("publish", publish_file, PUBLISH_OPTIONS),
-        ("list", list_models, []),
-        ("show", show_model, [argument("name")]),
-    ):
-        parts = {"run": function, "options": options, "__doc__": function.__doc__}
-        command: Any = type(name, (Subcommand,), parts)
-        group.add_command(command._click)
+    ModelCommand.add_to(group, "publish", publish_file, PUBLISH_OPTIONS)
+    ModelCommand.add_to(group, "list", list_models)
+    ModelCommand.add_to(group, "show", show_model, [argument("name")])
     cli.add_command(group)
 
 
@@ -139,7 +120,7 @@ async def list_models(command: OneShot) -> None:
             model["kind"],
             ", ".join(model["features"]),
             model["size_bytes"],
-            _time(model["published_at"]),
+            iso_time(model["published_at"]),
             "yes" if model["serving"] else "",
         ]
         for model in table.describe()
@@ -179,9 +160,3 @@ async def _read_table(settings: Settings) -> ModelsTable:
     finally:
         await table.stop()
     return table
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

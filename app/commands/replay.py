@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
@@ -13,7 +11,7 @@ import click
 from faust.cli.base import argument, option
 from tqdm import tqdm
 
-from app.commands.one_shot import OneShot
+from app.commands.one_shot import OneShot, stop_on_signals
 from app.pacing import Pace, repeat
 from app.replay import open_producer, replay_events
 from app.sources import DATA_SETS, SourceError, SourceOptions, open_source
@@ -81,7 +79,7 @@ async def replay(command: OneShot, source: str | None, **options: Any) -> None:
     limit = options["limit"]
     command.say(f"{opened.name}: {opened.description}")
     await ensure_topics(command.settings.model_copy(update={"topic_events": topic}))
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     events = islice(repeat(opened) if options["repeat"] else opened, limit)
     n_known = None if options["repeat"] else opened.n_events
     total = min((n for n in (limit, n_known) if n is not None), default=None)
@@ -135,10 +133,3 @@ def read_start(text: str) -> float:
     except ValueError:
         raise SourceError(f"--start: epoch seconds or ISO 8601 needed, received {text!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    return stopping

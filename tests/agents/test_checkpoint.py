@@ -144,3 +144,36 @@ def test_a_failed_delivery_gives_no_offsets() -> None:
         assert not worker.table.store.values
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("where", ["first flush", "second flush", "store"])
+def test_after_a_checkpoint_that_failed_none_gives_offsets(where: str) -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        checkpoint = checkpoint_of(worker)
+        await worker.scorer.score(batch(stream(10)))
+        send_batch, n_calls = worker.producer.send_batch, 0
+
+        async def fail_once(*args: Any, **kwargs: Any) -> Any:
+            nonlocal n_calls
+            n_calls += 1
+            if n_calls == 1:
+                raise OSError("not now")
+            return await send_batch(*args, **kwargs)
+
+        if where == "store":
+            worker.table.store.write = lambda *args: 1 / 0  # type: ignore[assignment,method-assign]
+        else:
+            if where == "second flush":
+                await worker.outbox.flush()
+            else:
+                await worker.scorer.score(batch(stream(5, first_offset=10)))
+                worker.outbox.pack("predictions", 0, [b"k"], [b"v"])
+            worker.producer.send_batch = fail_once  # type: ignore[method-assign]
+        with pytest.raises((OSError, ZeroDivisionError)):
+            await checkpoint.take()
+        # Faust takes one more on its way out; it would commit what no state has.
+        with pytest.raises(RuntimeError, match="earlier checkpoint failed"):
+            await checkpoint.take()
+
+    asyncio.run(run())

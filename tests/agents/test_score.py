@@ -92,6 +92,7 @@ BAD = [
     (b"a", event(T0, **{f"f{i}": 1.0 for i in range(300)}), "too-many-features"),
     (b"a", event(T0, heat=1, pad="x" * 2_000_000), "too-large"),
     (b"a", event(T0 * 1000, heat=1), "future-event"),
+    (b"\xff" * 20_000, event(T0, heat=1), "too-large"),
 ]
 
 
@@ -114,6 +115,31 @@ def test_bad_events_become_dead_letters_and_stop_nothing(settings: Settings) -> 
         assert found["error-message"]
         assert found["stage"]
     assert worker.metrics.totals()["n_dead_letters"]["future-event"] == 1
+
+
+def test_a_dead_letter_larger_than_its_topic_takes_is_cut_and_says_so(settings: Settings) -> None:
+    worker = Worker(settings)
+    value = b"x" * 5_000_000  # a producer that compresses can send it
+    score(worker, [record(0, b"k" * 3_000_000, value, (("trace", b"y" * 1_000_000),))])
+    (letter,) = worker.dead_letters()
+    headers = dict(letter.headers)
+    assert headers["error"] == b"too-large"
+    assert headers["truncated"] == b"9000005"
+    assert "trace" not in headers
+    size = len(letter.key or b"") + len(letter.value or b"")
+    assert size == settings.max_dead_letter_bytes
+
+
+def test_the_stage_says_whether_an_event_could_be_decoded(settings: Settings) -> None:
+    worker = Worker(settings)
+    records = [
+        record(0, b"a", event(T0 + 5000, heat=1.0)),
+        record(1, b"a", event(T0, heat=1.0)),
+        record(2, b"a", b"{"),
+    ]
+    score(worker, records)
+    stages = [dict(letter.headers)["stage"] for letter in worker.dead_letters()]
+    assert stages == [b"score", b"decode"]
 
 
 def test_milliseconds_given_as_seconds_do_not_empty_the_window(settings: Settings) -> None:

@@ -22,6 +22,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("NOWCAST_PANES", "0", "greater than or equal to 1"),
         ("NOWCAST_WINDOW_SECONDS", "0.5", "greater than or equal to 1"),
         ("NOWCAST_BROKER", "localhost:9092", "kafka://"),
+        ("NOWCAST_BROKER", "kafka://localhost:port", "kafka://"),
+        ("NOWCAST_BROKER", "kafka://localhost:99999", "kafka://"),
+        ("NOWCAST_BROKER", "kafka://;", "kafka://"),
+        ("NOWCAST_TOPIC_EVENTS", "no good", "pattern"),
+        ("NOWCAST_WINDOW_SECONDS", "nan", "finite"),
         ("NOWCAST_STORE", "redis://", "rocksdb:// or memory://"),
         ("NOWCAST_DELIVERY", "twice", "at_least_once"),
         ("NOWCAST_WEB_PORT", "http", "integer"),
@@ -42,7 +47,21 @@ def test_a_wrong_setting_is_one_line_with_name_bound_and_value(
 
 def test_alert_levels_out_of_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOWCAST_ALERT_RESOLVE", "0.95")
-    with pytest.raises(SettingsError, match="alert_resolve <= alert_threshold <= alert_critical"):
+    with pytest.raises(SettingsError, match="RESOLVE <= NOWCAST_ALERT_THRESHOLD <= NOWCAST_ALERT_CRITICAL"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["predictions", "nowcast-statistics-changelog"])
+def test_topics_that_are_the_same_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("NOWCAST_TOPIC_EVENTS", name)
+    with pytest.raises(SettingsError, match="must differ"):
+        load_settings()
+
+
+def test_a_state_that_no_record_takes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOWCAST_PANES", "1000")
+    monkeypatch.setenv("NOWCAST_MAX_FEATURES", "4096")
+    with pytest.raises(SettingsError, match="stored state of 16000000 bytes"):
         load_settings()
 
 
