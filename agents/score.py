@@ -84,8 +84,8 @@ class Scorer:
         partition, tp = self._table.partition(batch.partition), TP(batch.topic, batch.partition)
         next_offset = self.next_offsets.get(tp, 0)
         if batch.records[0].offset < next_offset:
-            # After a rebalance Faust opens the flow a moment before it seeks to the committed offset, so
-            # what came in that moment comes again. It is in the state, and its answers are on their way.
+            # Faust goes back to the committed offset also within a session, when a fetch ends in a stopped
+            # flow. What comes again is in the state, and its answers are on their way.
             batch = replace(batch, records=[r for r in batch.records if r.offset >= next_offset])
         records = batch.records
         if not records:
