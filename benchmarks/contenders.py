@@ -7,11 +7,15 @@ own; so the same event has the same id for all.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.cluster import find_free_port
+from benchmarks.kafka import broker
 from benchmarks.processes import Child
 
 
@@ -31,6 +35,27 @@ class Place:
     def log(self) -> Path:
         """File that takes what the process writes."""
         return self.directory / "log.txt"
+
+
+@contextmanager
+def own_place(
+    purpose: str, broker_url: str | None, settings: Mapping[str, str] | None = None
+) -> Iterator[Place]:
+    """Give a place with topics and a group of its own, on a given broker or one that is started."""
+    name = f"{purpose}-{time.time_ns() // 1_000_000:x}"
+    with (
+        broker(broker_url, settings) as bootstrap,
+        tempfile.TemporaryDirectory(prefix=f"nowcast-{purpose}-") as directory,
+    ):
+        yield Place(
+            bootstrap=bootstrap,
+            events=f"{name}-events",
+            predictions=f"{name}-predictions",
+            group=name,
+            n_partitions=4,
+            directory=Path(directory),
+            models=f"{name}-models",
+        )
 
 
 def nowcast_environment(place: Place) -> dict[str, str]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import msgspec
 
-from benchmarks.contenders import Place, start_nowcast
+from benchmarks.contenders import Place, own_place, start_nowcast
 from benchmarks.flood import Flood
-from benchmarks.kafka import broker, create_topics
+from benchmarks.kafka import create_topics
 from benchmarks.model import publish_model
 from benchmarks.processes import Child
 from benchmarks.report import RESULTS, describe_machine
@@ -89,22 +87,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=10_000_000, help="(default: %(default)s)")
     parser.add_argument("--entities", type=int, default=10_000, help="(default: %(default)s)")
     args = parser.parse_args()
-    prefix = f"memory-{time.time_ns() // 1_000_000:x}"
     # Segments are deleted some time after they are given up: look often, and delete at once.
     often = {"log.retention.check.interval.ms": "5000", "log.segment.delete.delay.ms": "1000"}
-    with (
-        broker(args.broker, often) as bootstrap,
-        tempfile.TemporaryDirectory(prefix="nowcast-memory-") as directory,
-    ):
-        place = Place(
-            bootstrap=bootstrap,
-            events=f"{prefix}-events",
-            predictions=f"{prefix}-predictions",
-            group=prefix,
-            n_partitions=4,
-            directory=Path(directory),
-            models=f"{prefix}-models",
-        )
+    with own_place("memory", args.broker, often) as place:
         samples = measure(place, args.events, args.entities)
     return _finish(args, samples)
 

@@ -10,13 +10,12 @@ import argparse
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.contenders import Place, start_nowcast
+from benchmarks.contenders import Place, own_place, start_nowcast
 from benchmarks.flood import Flood
-from benchmarks.kafka import broker, create_predictions_topic, create_topics
+from benchmarks.kafka import create_predictions_topic, create_topics
 from benchmarks.model import publish_model
 from benchmarks.stages import count_stages
 
@@ -43,21 +42,8 @@ def main() -> int:
     if shutil.which("py-spy") is None:
         print("py-spy is needed: pip install py-spy", file=sys.stderr)
         return 2
-    prefix = f"profile-{time.time_ns() // 1_000_000:x}"
-    with (
-        broker(args.broker) as bootstrap,
-        tempfile.TemporaryDirectory(prefix="nowcast-profile-") as directory,
-    ):
-        place = Place(
-            bootstrap=bootstrap,
-            events=f"{prefix}-events",
-            predictions=f"{prefix}-predictions",
-            group=prefix,
-            n_partitions=4,
-            directory=Path(directory),
-            models=f"{prefix}-models",
-        )
-        stacks = args.stacks or Path(directory) / "stacks.txt"
+    with own_place("profile", args.broker) as place:
+        stacks = args.stacks or place.directory / "stacks.txt"
         _profile(place, args.seconds, args.entities, stacks, ["--gil"] if args.gil else [])
     return 0
 
