@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo worker broker test test-fast lint format bench constraints clean
+.PHONY: help demo worker broker test test-fast soak fuzz lint format bench constraints clean
 
 # How long the demo runs and what it replays reach the program as options: SECONDS is a name that some shells
 # change under the hand of whoever reads it. NOWCAST_* pass through the environment as they are.
 DEMO_OPTIONS = $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RATE),--rate $(RATE))
+SOAK_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY))
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +30,12 @@ test: $(STAMP) ## run all tests; Apache Kafka's need Java 17 and Maven
 
 test-fast: $(STAMP) ## run the tests that need no broker
 	$(BIN)/python -m pytest -m "not live" $(ARGS)
+
+soak: $(STAMP) ## disturb workers on Apache Kafka at random and judge what comes of it; MINUTES=30, SEED=n, DELIVERY=exactly_once
+	$(BIN)/python -m tests.live.soak $(SOAK_OPTIONS)
+
+fuzz: $(STAMP) ## feed wrong events, models and states to what reads them, TIMES as much as `make test`; TIMES=100
+	FUZZ_TIMES=$(or $(TIMES),100) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 lint: $(STAMP) ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Who decides: the model that serves, or the built-in detector before any was published.
 
-Owns the choice and the one shape that both answers have. The model itself is held by `tables/models.py`.
+Owns the one shape that both answers have. The model itself is held by `tables/models.py` and called by
+`agents/model_calls.py`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.model_calls import ModelCaller, ModelTimeoutError
 from compute import detector
 from compute.alerts import AlertRule
 from compute.inputs import model_inputs
+from compute.scoring import Scores
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Rows:
     timestamps : ndarray, shape (n,), float64, seconds
     matrix, mean, stddev, z : ndarray, shape (n, n_features), float64
     n_events : ndarray, shape (n,), float64
-    warming_up, replayed : ndarray, shape (n,), bool
+    warming_up, replayed, forgotten : ndarray, shape (n,), bool
+        Forgotten is what was known of alerts: the entity was silent for that long.
     """
 
     position: NDArray[np.int64]
@@ -44,6 +48,7 @@ class Rows:
     n_events: NDArray[np.float64]
     warming_up: NDArray[np.bool_]
     replayed: NDArray[np.bool_]
+    forgotten: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Return some of the rows."""
@@ -85,15 +90,21 @@ class Decision:
         )
 
 
-def decide(model: Any, rows: Rows, feature_names: tuple[str, ...], rule: AlertRule) -> Decision:
-    """Score rows by `model`, or by the built-in detector where it is None.
+def decide_by_detector(rows: Rows, rule: AlertRule) -> Decision:
+    """Score rows by the built-in detector, at once: it is some array operations."""
+    scores = detector.score_anomalies(rows.z, rows.warming_up)
+    predictions = detector.predict_anomalies(scores, rule.threshold)
+    return Decision(detector.MODEL, detector.VERSION, scores, predictions, rule=rule)
+
+
+async def decide_by_model(
+    caller: ModelCaller, rows: Rows, feature_names: tuple[str, ...], rule: AlertRule
+) -> Decision:
+    """Score rows by a published model; where it does not answer in time, every row is at fault.
 
     A regression's number is no measure of alarm unless its artefact names a threshold.
     """
-    if model is None:
-        scores = detector.score_anomalies(rows.z, rows.warming_up)
-        predictions = detector.predict_anomalies(scores, rule.threshold)
-        return Decision(detector.MODEL, detector.VERSION, scores, predictions, rule=rule)
+    model = caller.model
     inputs, missing = model_inputs(
         model.features,
         normaliser=model.normaliser,
@@ -103,8 +114,13 @@ def decide(model: Any, rows: Rows, feature_names: tuple[str, ...], rule: AlertRu
         mean=rows.mean,
         z=rows.z,
     )
-    result, failed = model.predict(inputs)
-    faults = {row: ("model-error", message) for row, message in failed.items()}
+    try:
+        result, failed = await caller.call(inputs)
+        faults = {row: ("model-error", message) for row, message in failed.items()}
+    except ModelTimeoutError as error:
+        n_rows = len(inputs)
+        result = Scores(np.full(n_rows, np.nan), [None] * n_rows)
+        faults = dict.fromkeys(range(n_rows), ("model-timeout", str(error)))
     faults.update({row: ("missing-feature", message) for row, message in missing.items()})
     return Decision(
         model.name,

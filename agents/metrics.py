@@ -20,6 +20,7 @@ RATE_SECONDS = 10
 
 BATCH_EVENTS = (1, 10, 50, 100, 250, 500, 1_000, 2_000, 4_000, 10_000, 100_000)
 BATCH_SECONDS = (0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+MODEL_SECONDS = (0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 CHECKPOINT_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 
 
@@ -60,13 +61,25 @@ class Metrics:
             "nowcast_dead_letters", "Events that could not be processed", ["code"], registry=registry
         )
         self._batch_events = Histogram(
-            "nowcast_batch_events", "Events of a record batch", buckets=BATCH_EVENTS, registry=registry
+            "nowcast_batch_events",
+            "Events scored in one go: a record batch, or a part",
+            buckets=BATCH_EVENTS,
+            registry=registry,
         )
         self._batch_seconds = Histogram(
             "nowcast_batch_seconds",
-            "Seconds to process a record batch",
+            "Seconds to score them, the wait for the model included",
             buckets=BATCH_SECONDS,
             registry=registry,
+        )
+        self._model_seconds = Histogram(
+            "nowcast_model_seconds",
+            "Seconds of a call of the model that serves, those that answered",
+            buckets=MODEL_SECONDS,
+            registry=registry,
+        )
+        self._model_timeouts = Counter(
+            "nowcast_model_timeouts", "Calls of the model that were given up", registry=registry
         )
         self._checkpoint_seconds = Histogram(
             "nowcast_checkpoint_seconds",
@@ -114,6 +127,14 @@ class Metrics:
         for state, severity in alerts:
             self._alerts.labels(state, severity).inc()
         self._remember(n_events)
+
+    def model_called(self, seconds: float) -> None:
+        """Count one call of a model that answered."""
+        self._model_seconds.observe(seconds)
+
+    def model_timed_out(self) -> None:
+        """Count one call of a model that was given up."""
+        self._model_timeouts.inc()
 
     def checkpoint_taken(self, n_entities: int, seconds: float) -> None:
         """Count one checkpoint that wrote `n_entities` changed entities."""

@@ -5,19 +5,31 @@ the broker per batch loses to its round trip. So records are packed into the cli
 they were made, handed over in order, and their futures kept. A bound on open batches is the back
 pressure; `flush` is the barrier before a commit. A batch that fails is fatal: the worker stops and
 starts again from the last checkpoint, since what comes after must not be committed without it.
+
+This is the way out of `at_least_once`, and one transaction's worth of `exactly_once` (agents/lanes.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
+from tables.stores import Item
+
+log = logging.getLogger(__name__)
+
 Headers = list[tuple[str, bytes]]
+
+
+class CutOffError(RuntimeError):
+    """The worker was away for too long: its partitions may be another's, and it must write nothing more."""
 
 
 @dataclass(eq=False)
@@ -50,20 +62,45 @@ class Outbox:
         Gives the started `AIOKafkaProducer`; a callable since Faust makes it at start.
     on_failure : callable
         Called once with the exception of the first batch that could not be delivered.
+    holds_lease : callable, optional
+        Tells whether the group still takes this worker for the owner of its partitions.
     max_open : int
         Batches that may wait for the broker's answer before `send` waits too.
+
+    Attributes
+    ----------
+    commits_offsets : bool
+        Whether `make_durable` commits the offsets too.
     """
 
+    commits_offsets = False
+
     def __init__(
-        self, producer: Callable[[], Any], on_failure: Callable[[BaseException], None], max_open: int = 64
+        self,
+        producer: Callable[[], Any],
+        on_failure: Callable[[BaseException], None],
+        holds_lease: Callable[[], bool] = lambda: True,
+        max_open: int = 64,
     ) -> None:
         self._producer = producer
         self._on_failure = on_failure
+        self._holds_lease = holds_lease
         self._max_open = max_open
         self._packed: deque[Packed] = deque()
         self._open: deque[Packed] = deque()
         self._sending = asyncio.Lock()
         self._failure: BaseException | None = None
+
+    async def open(self, partitions: Collection[int]) -> None:
+        """Prepare for the partitions assigned; nothing to do here."""
+
+    async def close(self) -> None:
+        """Let go of what `open` made."""
+
+    @property
+    def n_packed(self) -> int:
+        """Batches that were not handed over yet."""
+        return len(self._packed)
 
     def pack(
         self,
@@ -104,7 +141,7 @@ class Outbox:
                 item.delivered = await self._producer().send_batch(
                     item.batch, item.topic, partition=item.partition
                 )
-                item.delivered.add_done_callback(self._done)
+                item.delivered.add_done_callback(partial(self._done, item))
                 self._open.append(self._packed.popleft())
                 while len(self._open) > self._max_open:
                     # It leaves only when delivered: should this wait be cancelled, `flush` still finds it.
@@ -126,6 +163,53 @@ class Outbox:
         if self._failure is not None:
             raise self._failure
 
+    async def make_durable(
+        self, topic: str, changes: Mapping[int, list[Item]], offsets: Mapping[Any, int]
+    ) -> dict[int, int]:
+        """Wait for everything packed so far, then write changed entities to the changelog and wait for that.
+
+        Parameters
+        ----------
+        topic : str
+            The changelog.
+        changes : mapping of int to list
+            By partition, changed entities with the partition's own record behind them.
+        offsets : mapping of TP to int
+            Not used here: the consumer commits them.
+
+        Returns
+        -------
+        dict of int to int
+            By partition, the offset of its last record in the changelog.
+
+        Raises
+        ------
+        CutOffError
+            The lease is over. What was packed is out, which repeats at worst what the next owner sends;
+            the changelog was not touched.
+        """
+        await self.flush()
+        if not changes:
+            return {}
+        self._check_lease()
+        for partition, items in changes.items():
+            self.pack(topic, partition, *_columns(items[:-1]))
+        # The partition's record says that its entities are there: it must not arrive without them. It is
+        # in a batch by itself: the embedded broker takes the base offset of the last batch for the end of a
+        # topic, and recovery reads to the end.
+        await self.flush()
+        self._check_lease()
+        records = [
+            self.pack(topic, partition, *_columns(items[-1:]))[0] for partition, items in changes.items()
+        ]
+        await self.flush()
+        return {record.partition: record.last_offset for record in records}
+
+    def _check_lease(self) -> None:
+        # A worker that slept through its session would put stale state behind its successor's.
+        if not self._holds_lease():
+            raise CutOffError("no heartbeat was answered for as long as a session lasts")
+
     def _drop_delivered(self) -> None:
         while self._open and self._open[0].delivered.done():  # type: ignore[union-attr]
             self._open.popleft()
@@ -136,10 +220,15 @@ class Outbox:
         # Cancelling who waits must not cancel the client's answer: nobody would hear of a failure then.
         await asyncio.shield(item.delivered)
 
-    def _done(self, future: asyncio.Future[Any]) -> None:
+    def _done(self, item: Packed, future: asyncio.Future[Any]) -> None:
         if future.cancelled() or self._failure is not None:
             return
         error = future.exception()
         if error is not None:
             self._failure = error
+            log.error("records for topic %s, partition %d not taken: %r", item.topic, item.partition, error)
             self._on_failure(error)
+
+
+def _columns(items: Sequence[Item]) -> tuple[list[bytes], list[bytes | None]]:
+    return [key for key, _ in items], [value for _, value in items]

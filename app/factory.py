@@ -11,6 +11,7 @@ import faust
 from faust.web.drivers import aiohttp as web_driver
 
 from agents.checkpoint import Checkpoint
+from agents.lanes import Lanes
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
 from agents.score import Scorer
@@ -19,10 +20,12 @@ from app.commands import dead_letters as dead_letters_command
 from app.commands import models as models_command
 from app.commands import replay as replay_command
 from app.record_batch import RecordBatchSchema
-from app.settings import MAX_STATE_BYTES, Settings, SettingsError
+from app.settings import MAX_STATE_BYTES, Settings
 from app.topics import MESSAGE_OVERHEAD_BYTES
 from app.web import views
+from tables import header_names
 from tables.models import ModelsTable
+from tables.recovery import TableManager
 from tables.statistics import StatisticsTable
 
 ISOLATION_LEVEL = "read_committed"
@@ -39,7 +42,8 @@ class App(faust.App):
 
     nowcast_settings: Settings
     batch_options: transport.BatchOptions
-    outbox: Outbox
+    outbox: Outbox | Lanes
+    checkpoint: Checkpoint
     statistics: StatisticsTable
     models: ModelsTable
     metrics: Metrics
@@ -53,6 +57,7 @@ class App(faust.App):
     async def on_stop(self) -> None:
         """Stop reading models once nothing is scored any more."""
         await super().on_stop()
+        await self.outbox.close()
         await self.models.stop()
 
     def _new_web(self) -> Any:
@@ -60,47 +65,66 @@ class App(faust.App):
 
 
 def create_app(settings: Settings) -> App:
-    """Build the application; reads nothing but its argument, starts nothing.
-
-    Raises
-    ------
-    SettingsError
-        The settings ask for something that this version cannot do.
-    """
-    if settings.delivery == "exactly_once":
-        raise SettingsError(
-            "NOWCAST_DELIVERY: exactly_once is not available in this version, at_least_once needed"
-        )
+    """Build the application; reads nothing but its argument, starts nothing."""
     transport.register()
+    header_names.install()
     app = App(settings.group, **faust_settings(settings))
     app.nowcast_settings = settings
 
-    def fail(error: BaseException) -> None:
-        # The worker stops; what was not committed is read again when it is started anew.
-        app.add_future(app.crash(error))
-
-    app.outbox = Outbox(producer=lambda: app.producer._producer, on_failure=fail)  # type: ignore[attr-defined]
+    app.outbox = _new_outbox(app)
     app.statistics = StatisticsTable(app, settings)
     app.tables.add(app.statistics)
     app.models = ModelsTable(settings)
     app.metrics = Metrics()
-    app.scorer = Scorer(settings, app.statistics, app.models, app.outbox, app.metrics)
-    checkpoint = Checkpoint(app.scorer, app.statistics, app.outbox, app.metrics)
+    app.scorer = Scorer(
+        *(settings, app.statistics, app.models, app.outbox, app.metrics),
+        session=lambda: (app.rebalancing_count, app.should_stop),
+        on_progress=lambda: app.consumer.note_progress(),  # type: ignore[attr-defined]
+    )
+    app.checkpoint = Checkpoint(
+        app.scorer,
+        app.statistics,
+        app.outbox,
+        app.metrics,
+        rejoin=lambda: app.consumer.rejoin(),  # type: ignore[attr-defined]
+    )
     app.batch_options = transport.BatchOptions(
         topics=frozenset([settings.topic_events]),
         max_events=settings.batch_events,
         max_bytes=settings.batch_bytes,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         isolation_level=ISOLATION_LEVEL,
-        checkpoint=checkpoint.take,
+        checkpoint=app.checkpoint.take,
     )
-    app.on_partitions_revoked.connect(checkpoint.forget, weak=False)  # type: ignore[arg-type]
+    app.on_partitions_revoked.connect(app.checkpoint.forget, weak=False)  # type: ignore[arg-type]
     _register_agent(app)
     views.register(app)
     replay_command.register(app)
     models_command.register(app)
     dead_letters_command.register(app)
     return app
+
+
+def _new_outbox(app: Any) -> Outbox | Lanes:
+    settings = app.nowcast_settings
+
+    def fail(error: BaseException) -> None:
+        # The worker stops; what was not committed is read again when it is started anew.
+        app.add_future(app.crash(error))
+
+    if settings.delivery == "at_least_once":
+        return Outbox(
+            producer=lambda: app.producer._producer,
+            on_failure=fail,
+            holds_lease=lambda: app.consumer.holds_lease(),
+        )
+    return Lanes(
+        topic=settings.topic_events,
+        group=settings.group,
+        new_producer=lambda name: app.producer.new_transactional(name, settings.transaction_timeout_seconds),
+        on_failure=fail,
+        on_cut_off=lambda error: app.checkpoint.cut_off(error),
+    )
 
 
 def _register_agent(app: App) -> None:
@@ -142,15 +166,18 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "topic_replication_factor": settings.replication,
         # The leader topic elects a worker for timers that run once; Nowcast has none.
         "topic_disable_leader": True,
-        "table_standby_replicas": 0,
+        "TableManager": TableManager,
+        "table_standby_replicas": settings.standby_replicas,
         # The batch in hand is finished before a rebalance, and then committed.
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
         "broker_commit_interval": settings.checkpoint_seconds,
         "broker_session_timeout": session_timeout,
-        "broker_heartbeat_interval": session_timeout / 10,
-        "broker_rebalance_timeout": max(session_timeout, 10.0),
-        "broker_max_poll_interval": max(5 * session_timeout, 30.0),
+        # Members learn of a rebalance by a heartbeat, and all wait for the last to learn.
+        "broker_heartbeat_interval": min(session_timeout / 10, 1.0),
+        # A rebalance waits for the call of the model that is under way.
+        "broker_rebalance_timeout": max(session_timeout, settings.model_timeout_seconds + 10.0),
+        "broker_max_poll_interval": max(5 * session_timeout, settings.model_timeout_seconds + 30.0),
         "broker_max_poll_records": settings.batch_events,
         "consumer_auto_offset_reset": settings.auto_offset_reset,
         "consumer_group_instance_id": settings.instance_id or None,

@@ -15,11 +15,15 @@ import faust
 
 @dataclass(frozen=True)
 class RecordBatch:
-    """The records of one partition that one fetch brought, in offset order, at least one."""
+    """The records of one partition that one fetch brought, in offset order, at least one.
+
+    `end_offset` is what the fetch said of the partition's end; None where it is not known.
+    """
 
     topic: str
     partition: int
     records: list[Any]
+    end_offset: int | None = None
 
     @property
     def last_offset(self) -> int:

@@ -22,6 +22,9 @@ MAX_STATE_BYTES = 16_000_000
 """Largest stored state of one entity; the changelog is made to take it."""
 
 
+MAX_TRANSACTION_SECONDS = 300
+"""Between checkpoints in exactly_once; Kafka takes no `transaction.timeout.ms` above 15 minutes."""
+
 Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[a-zA-Z0-9._-]+$")]
 
 
@@ -70,9 +73,11 @@ class Settings(BaseSettings):
     store: str = "rocksdb://"
     data_dir: Path = Path("nowcast-data")
     cached_entities: int = Field(20_000, ge=100, description="entities a partition keeps in memory")
+    standby_replicas: int = Field(0, ge=0, le=16, description="workers that keep a copy of each partition")
 
     # Models
     model: str = Field("", description="name of the model that serves; empty: the one published last")
+    model_timeout_seconds: float = Field(10.0, ge=0.1, le=300, description="of one call of the model")
     max_artefact_bytes: int = Field(64_000_000, ge=1_000, le=1_000_000_000)
 
     # Alerts
@@ -119,6 +124,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _transactions_end_in_time(self) -> Settings:
+        if self.delivery == "exactly_once" and self.checkpoint_seconds > MAX_TRANSACTION_SECONDS:
+            raise ValueError(
+                f"NOWCAST_CHECKPOINT_SECONDS: at most {MAX_TRANSACTION_SECONDS} with exactly_once, whose "
+                f"transactions a broker ends after some minutes, received {self.checkpoint_seconds:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _topics_differ(self) -> Settings:
         # A worker that read what it writes would never be done.
         names = [value for name, value in self if name.startswith("topic_")]
@@ -153,6 +167,16 @@ class Settings(BaseSettings):
     def pane_seconds(self) -> float:
         """Length of one pane in seconds."""
         return self.window_seconds / self.panes
+
+    @property
+    def transaction_timeout_seconds(self) -> float:
+        """Time after which the broker aborts the transaction of a worker that went silent."""
+        return 60.0 + 2 * self.checkpoint_seconds
+
+    @property
+    def allowed_future_seconds(self) -> float:
+        """How far an event may lie ahead: never so far that one event takes what a window knows."""
+        return min(self.future_seconds, self.window_seconds / 2)
 
     @property
     def max_dead_letter_bytes(self) -> int:
@@ -202,6 +226,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _line(item: Any) -> str:
+    where = os.environ.get(PREFIX + "CONFIG")
+    if where and item["type"] == "extra_forbidden":  # of the file: the environment was looked at before
+        return f"NOWCAST_CONFIG: {where!r}: no such setting: {item['loc'][0]!r} (see docs/settings.md)"
     name = PREFIX + str(item["loc"][0]).upper().removeprefix(PREFIX) if item["loc"] else "settings"
     message = item["msg"].removeprefix("Value error, ")
     received = "" if "received" in message else f", received {item['input']!r}"

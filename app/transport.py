@@ -5,8 +5,8 @@ context switch and an acknowledgement each. The client below it hands over hundr
 records a second. This subclass of Faust's Kafka driver folds the records of one partition and fetch
 into one `RecordBatch`, which then travels the usual way as one message whose offset is its last
 record's. The fold happens below `Consumer.getmany`, so that every check made there (flow control,
-generation, active partitions) holds for record batches unchanged. Other topics, changelogs among
-them, keep per-message delivery.
+generation, active partitions) holds for record batches unchanged. Other topics keep per-message
+delivery; changelogs do not come this way at all (`tables/changelog.py` reads them).
 
 It owns what may be committed for batch topics, since Faust's bookkeeping by acknowledged message has
 two faults (faust#606: an offset can pass a message in flight; behind a gap one offset too many is
@@ -16,18 +16,23 @@ marked). Here a checkpoint says which offsets are durable, and nothing else is c
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import CoordinatorNotAvailableError, KafkaConnectionError
 from faust.transport import drivers
 from faust.transport.consumer import RecordMap
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode import Service
 
 from app.record_batch import RecordBatch, split
+from tables.calm import calm
 
 SCHEME = "nowcast"
 """URL scheme under which Faust finds this transport (`nowcast://host:9092`)."""
@@ -39,7 +44,11 @@ QUEUED_BATCHES = 4
 FETCH_MIN_BYTES = 16_384
 """A fetch answers when it has so much, or when its wait is over."""
 
-AWAY_SECONDS = 0.5
+STOP_POLL_SECONDS = 0.2
+ANSWER_SECONDS = 2.0
+"""For what the main thread has begun when the consumer stops."""
+
+STAY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class BatchOptions:
     """How the transport treats batch topics; `create_app` puts one on the app.
 
     `checkpoint` makes durable what was processed and returns, by partition, the offset up to which
-    everything is (the next one to read).
+    everything is (the next one to read); those that it committed itself are left out.
     """
 
     topics: frozenset[str]
@@ -78,25 +87,115 @@ class Wanted(frozenset[TP]):
         return self.is_current() and super().__contains__(tp)
 
 
-def calm(client: AIOKafkaClient) -> None:
-    """Let a client wait a moment after each failure to reach any broker.
+def search_on(client: AIOKafkaClient) -> None:
+    """Let a transactional producer go on searching its coordinator when a connection breaks meanwhile.
 
-    Several of its loops answer a failure by asking for metadata at once: while the brokers are away that is
-    a core at work and a thousand lines of log a second.
+    It takes all else that can go wrong there for a reason to try again, and this for the end.
     """
-    update = client._metadata_update
+    look_up = client.coordinator_lookup
 
-    async def update_and_wait(*args: Any) -> bool:
-        updated: bool = await update(*args)
-        if not updated:
-            await asyncio.sleep(AWAY_SECONDS)
-        return updated
+    async def look_up_again(*args: Any) -> int:
+        try:
+            node: int = await look_up(*args)
+        except KafkaConnectionError as error:
+            raise CoordinatorNotAvailableError(str(error)) from error
+        return node
 
-    client._metadata_update = update_and_wait
+    client.coordinator_lookup = look_up_again
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Sets what Faust hard-codes in the client."""
+    """Sets what Faust hard-codes in the client, and knows until when the group counts on this worker.
+
+    Attributes
+    ----------
+    lease_until : float
+        Monotonic time up to which no other worker can have been given its partitions.
+    """
+
+    lease_until = 0.0
+
+    async def on_start(self) -> None:
+        """Watch the heartbeats of the client once it is there."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        if isinstance(coordinator, GroupCoordinator):
+            self._watch_heartbeats(coordinator)
+
+    def _watch_heartbeats(self, coordinator: GroupCoordinator) -> None:
+        beat = coordinator._do_heartbeat
+
+        async def beat_and_note() -> bool:
+            sent_at = time.monotonic()
+            answered: bool = await beat()
+            if answered:
+                self.renew_lease(sent_at)
+            elif not coordinator.member_id:
+                self.lease_until = 0.0  # the group does not know us any more
+            return answered
+
+        coordinator._do_heartbeat = beat_and_note
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Give partitions up, unless the worker stops, which does that too."""
+        await self._unless_stopping(super().on_partitions_revoked, revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take an assignment, unless the worker stops.
+
+        The client fetches nothing of changelogs: it would hold a fetch of each that nobody takes.
+        """
+        changelogs = [tp for tp in assigned if tp.topic in self.app.tables.changelog_topics]
+        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in changelogs))
+        await self._unless_stopping(super().on_partitions_assigned, assigned, generation_id)
+
+    async def _unless_stopping(self, call: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Let the main thread do it.
+
+        Once the consumer stops nobody answers there, while its stop waits for the client, and that for this.
+        """
+        if self.app.should_stop:
+            return
+        answer = asyncio.ensure_future(call(*args))
+        try:
+            while not answer.done() and not self.consumer.should_stop:
+                await asyncio.wait([answer], timeout=STOP_POLL_SECONDS)
+            await asyncio.wait_for(answer, None if answer.done() else ANSWER_SECONDS)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            answer.cancel()
+
+    def close(self) -> None:
+        """Leave it to the end of the thread: closed by another one, the client never leaves its group."""
+
+    def _log_slow_processing_commit(self, msg: str, *args: Any) -> None:
+        """Keep quiet: offsets that a transaction commits pass Faust by."""
+
+    def renew_lease(self, since: float) -> None:
+        """Count the session anew from `since`, when the group last heard of this worker."""
+        self.lease_until = since + self.app.conf.broker_session_timeout
+
+    def note_progress(self) -> None:
+        """Let the client take this for a fetch: it leaves the group when nothing is fetched for long.
+
+        With its queue full the fetch loop waits for the batch in hand, which can take a slow model hours.
+        """
+        self._ensure_consumer()._subscription._last_fetch_ended = time.monotonic()
+
+    def end_offset(self, tp: TP) -> int | None:
+        """Return the end of a partition as the last fetch saw it; None where it is not known.
+
+        A question of its own would be answered wrongly by the embedded broker.
+        """
+        assignment = self._ensure_consumer()._subscription.subscription.assignment
+        state = assignment.state_value(tp) if assignment is not None else None
+        return None if state is None else state.highwater
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment."""
+        coordinator = self._ensure_consumer()._coordinator
+        self.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -115,6 +214,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """Folds records into batches on the way in, commits checkpointed offsets on the way out."""
 
+    _thread: ConsumerThread
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._options: BatchOptions = self.app.batch_options  # type: ignore[attr-defined]
@@ -124,6 +225,23 @@ class Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    def holds_lease(self) -> bool:
+        """Tell whether no other worker can have been given the partitions of this one."""
+        return time.monotonic() < self._thread.lease_until
+
+    def note_progress(self) -> None:
+        """Say that scoring goes on, though perhaps nothing can be fetched for the time being."""
+        self._thread.note_progress()
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment."""
+        self._thread.rejoin()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take the assignment; the group has just heard of this worker."""
+        self._thread.renew_lease(time.monotonic())
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:
         n_rebalances = self.app.rebalancing_count
         wanted = active_partitions and Wanted(
@@ -132,9 +250,26 @@ class Consumer(driver.Consumer):
         fetched = await super()._getmany(wanted, timeout)  # type: ignore[arg-type]  # frozen, and only read
         return {tp: self._fold(tp, records) for tp, records in fetched.items()}
 
+    @Service.task
+    async def _stay_in_group(self) -> None:
+        """Count as fetching while state is recovered, for as long as the main loop turns.
+
+        The client leaves the group when nothing was fetched for long (`max.poll.interval.ms`), and during
+        recovery nothing is. Heartbeats come from a thread of their own, which lives on when the main loop is
+        stuck; so it is the main loop that says so. A worker restores for as long as it takes, and one that
+        is stuck still leaves, and so does one whose agent hangs later on.
+        """
+        while not self.should_stop:
+            if self.app.in_recovery and self._thread._consumer is not None:
+                self.note_progress()
+            await self.sleep(STAY_SECONDS)
+
     def _set_active_tps(self, tps: set[TP]) -> set[TP]:
-        # Faust lets an assignment be read at once; what is scored needs its state first.
-        return super()._set_active_tps({tp for tp in tps if tp.topic not in self._options.topics})
+        # Faust lets an assignment be read at once; what is scored needs its state first, and the changelog
+        # is read by a client of its own: here nobody would take its messages out of the queue.
+        return super()._set_active_tps(
+            {tp for tp in tps if tp.topic not in self._options.topics and not self._is_changelog_tp(tp)}
+        )
 
     def pause_partitions(self, tps: Iterable[TP]) -> None:
         """Pause partitions, also those that were about to be resumed."""
@@ -163,7 +298,11 @@ class Consumer(driver.Consumer):
         if tp.topic not in self._options.topics:
             return records
         runs = split(records, self._options.max_events, self._options.max_bytes)
-        return [RecordBatch(tp.topic, tp.partition, run) for run in runs]
+        end_offset = self._thread.end_offset(tp)
+        if end_offset is not None and (self._read_offset[tp] or 0) > end_offset:
+            # The topic was made anew. Faust would drop what lies below in silence; who scores it looks at it.
+            self._read_offset[tp] = self._committed_offset[tp] = None
+        return [RecordBatch(tp.topic, tp.partition, run, end_offset) for run in runs]
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, RecordBatch):
@@ -240,7 +379,20 @@ class Producer(driver.Producer):
     """Faust's producer, calm while the brokers are away."""
 
     def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
-        producer = super()._new_producer(transactional_id)
+        return self._calm(super()._new_producer(transactional_id))
+
+    def new_transactional(self, transactional_id: str, timeout_seconds: float) -> AIOKafkaProducer:
+        """Make a producer, not started, whose transactions the broker ends after `timeout_seconds`."""
+        producer = AIOKafkaProducer(
+            **{**self._settings_default(), **self._settings_auth()},
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(timeout_seconds * 1000),
+        )
+        search_on(producer.client)
+        return self._calm(producer)
+
+    @staticmethod
+    def _calm(producer: AIOKafkaProducer) -> AIOKafkaProducer:
         calm(producer.client)
         return producer
 

@@ -20,6 +20,7 @@ import faust
 
 from app.settings import PREFIX, Settings
 from app.topics import StartError, ensure_topics
+from app.transactions import ensure_transactions
 
 
 class Worker(faust.Worker):
@@ -43,6 +44,8 @@ class Worker(faust.Worker):
             self._lock = lock_directory(app.conf.datadir)
             client_log.setLevel(logging.CRITICAL)  # it would tell of an unreachable broker in its own words
             self.loop.run_until_complete(ensure_topics(app.nowcast_settings))
+            if app.nowcast_settings.delivery == "exactly_once":
+                self.loop.run_until_complete(ensure_transactions(app.nowcast_settings))
         except StartError as error:
             print(f"nowcast: {error}", file=sys.stderr)
             sys.stderr.flush()

@@ -19,7 +19,10 @@ RULES: tuple[tuple[str, str], ...] = (
     ("group", r"\(compute/arrival|(slots_of|_bring_in) \(tables/partition"),
     ("changelog", r"take_changes|\(agents/checkpoint|\(tables/(stores|statistics)|\(compute/state_"),
     ("statistics", r"\(compute/(statistics|window_|moments|prefix|panes|normalisation|entity_columns)"),
-    ("model", r"\(tables/model|\(compute/(inputs|artefact|scoring|detector)|\(onnxruntime/"),
+    (
+        "model",
+        r"\(tables/model|\(compute/(inputs|artefact|scoring|detector)|\(agents/(model|decide)|\(onnxruntime/",
+    ),
     ("alerts", r"\(compute/alert"),
     ("encode", r"\(compute/predictions"),
     ("recent", r"\(tables/recent"),

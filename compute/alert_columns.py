@@ -118,12 +118,46 @@ class AlertColumns:
         if len(raw) != len(slots) * PACKED_BYTES:
             bound = f"must be {PACKED_BYTES} bytes for each of {len(slots)} slots"
             raise ValueError(f"alert state: {bound}, received {len(raw)} bytes")
-        stored = np.frombuffer(raw, _STORED)
-        for name, lowest, highest in (("format", _FORMAT, _FORMAT), ("firing", QUIET, CRITICAL)):
-            wrong = stored[name][(stored[name] < lowest) | (stored[name] > highest)]
-            if len(wrong):
-                raise ValueError(f"alert state: {name} must be {lowest} to {highest}, received {wrong[0]}")
+        stored = _read(raw)
         self.firing[slots] = stored["firing"]
         self.since[slots] = stored["since"]
         self.last_fired[slots] = stored["last_fired"]
         self.suppressed[slots] = stored["suppressed"]
+
+
+def check_packed(packed: bytes) -> None:
+    """Raise ValueError if this is not what `AlertColumns.pack` writes for a slot.
+
+    Examples
+    --------
+    >>> check_packed(AlertColumns(1).pack(np.array([0])).tobytes())
+    >>> check_packed(b"calm")
+    Traceback (most recent call last):
+    ValueError: alert state: must be 22 bytes, received 4
+    """
+    if len(packed) != PACKED_BYTES:
+        raise ValueError(f"alert state: must be {PACKED_BYTES} bytes, received {len(packed)}")
+    _read(packed)
+
+
+def is_marked(packed: bytes) -> bool:
+    """Tell whether a slot had an alert when it was packed; False for what is no packed slot.
+
+    Examples
+    --------
+    >>> is_marked(AlertColumns(1).pack(np.array([0])).tobytes())
+    False
+    """
+    return len(packed) == PACKED_BYTES and bool(np.isfinite(np.frombuffer(packed, _STORED)["last_fired"][0]))
+
+
+def _read(packed: bytes) -> NDArray[np.void]:
+    stored = np.frombuffer(packed, _STORED)
+    for name, lowest, highest in (("format", _FORMAT, _FORMAT), ("firing", QUIET, CRITICAL)):
+        wrong = stored[name][(stored[name] < lowest) | (stored[name] > highest)]
+        if len(wrong):
+            raise ValueError(f"alert state: {name} must be {lowest} to {highest}, received {wrong[0]}")
+    for name in ("since", "last_fired"):
+        if not (stored[name] < np.inf).all():  # false for NaN as well
+            raise ValueError(f"alert state: {name} must be a time, received {stored[name].max()}")
+    return stored

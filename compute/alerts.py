@@ -2,12 +2,14 @@
 
 Owns the rule and its transitions; the state they run on is ``compute/alert_columns.py``, the message is
 ``compute/alert_messages.py``. Time is event time: nothing happens unless an event arrives, so an entity that
-falls silent while its alert is firing keeps firing until it speaks again, or until it is removed from state,
-which publishes nothing (there is no event whose id a ``resolved`` could carry).
+falls silent while its alert is firing keeps firing until it speaks again. Its first healthy event resolves
+the alert, however empty its window is by then. After ``KEPT_WINDOWS`` of silence the alert is forgotten,
+without a ``resolved``: there is no event whose id it could carry.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.alert_columns import CRITICAL, QUIET, WARNING, AlertColumns
+
+KEPT_WINDOWS = 168
+"""Windows of silence after which an alert is forgotten: a week, where a window is an hour."""
 
 State = Literal["firing", "resolved"]
 Severity = Literal["warning", "critical"]
@@ -83,6 +88,7 @@ def evaluate_alerts(
     timestamps: NDArray[np.float64],
     support: NDArray[np.int64],
     replayed: NDArray[np.bool_],
+    forgotten: NDArray[np.bool_],
     rule: AlertRule,
 ) -> list[Transition]:
     """Run the events of a batch through the alert states of their entities, in order.
@@ -106,6 +112,8 @@ def evaluate_alerts(
         Events in the entity's window.
     replayed : ndarray, shape (n,), bool
         Events that had been applied before.
+    forgotten : ndarray, shape (n,), bool
+        Events before which the entity was silent for so long that it starts anew.
     rule : AlertRule
         The rule.
 
@@ -120,7 +128,7 @@ def evaluate_alerts(
     >>> scores = np.array([0.1, 0.85, 0.86, 0.95, 0.7, 0.2, 0.9])
     >>> n = len(scores)
     >>> for transition in evaluate_alerts(columns, np.zeros(n, np.int64), scores, np.arange(n) * 1.0,
-    ...                                   np.zeros(n, np.int64), np.zeros(n, bool), rule):
+    ...                                   np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool), rule):
     ...     print(*transition)
     1 firing warning 0
     3 firing critical 1
@@ -128,12 +136,13 @@ def evaluate_alerts(
     """
     exceeds = (scores >= rule.threshold) & (support >= rule.min_support) & ~replayed
     may_resolve = (scores < rule.resolve) & ~replayed
+    is_firing, had_alert = columns.firing[slots] != QUIET, np.isfinite(columns.last_fired[slots])
     if exceeds.any():
-        # An event may also resolve what an earlier one of this batch raises.
-        may_resolve &= (columns.firing[slots] != QUIET) | np.isin(slots, slots[exceeds])
-    else:
-        may_resolve &= columns.firing[slots] != QUIET
-    candidates = np.flatnonzero(exceeds | may_resolve)
+        # An event may also end what an earlier one of this batch raises.
+        raised = np.isin(slots, slots[exceeds])
+        is_firing |= raised
+        had_alert |= raised
+    candidates = np.flatnonzero(exceeds | (may_resolve & is_firing) | (forgotten & had_alert))
     if not len(candidates):
         return []
     touched, local = np.unique(slots[candidates], return_inverse=True)
@@ -143,14 +152,17 @@ def evaluate_alerts(
     last_fired = columns.last_fired[touched].tolist()
     suppressed = columns.suppressed[touched].tolist()
     transitions: list[Transition] = []
-    for position, slot, score, timestamp, exceeding in zip(
+    for position, slot, score, timestamp, exceeding, anew in zip(
         candidates.tolist(),
         local.tolist(),
         scores[candidates].tolist(),
         timestamps[candidates].tolist(),
         exceeds[candidates].tolist(),
+        forgotten[candidates].tolist(),
         strict=True,
     ):
+        if anew:
+            firing[slot], since[slot], last_fired[slot], suppressed[slot] = QUIET, -math.inf, -math.inf, 0
         before = firing[slot]
         if exceeding:
             reached = CRITICAL if score >= rule.critical else WARNING

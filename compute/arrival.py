@@ -37,6 +37,9 @@ class Arrival:
         Run of each event.
     newest : ndarray, shape (n,), int64
         Newest pane of the ring that each event meets; its own if it lies ahead.
+    silence : ndarray, shape (n,), int64
+        Panes by which the watermark moved on since the entity's last accepted event; 0 for a replay, and
+        beyond all bounds for the first event of an entity.
     fresh, late, replayed : ndarray, shape (n,), bool
         The ring was emptied right before this event; the event is too late; it was applied before.
     newest_before, newest_after, seen, last_offset : ndarray, shape (k,), int64
@@ -51,6 +54,7 @@ class Arrival:
     slots: Integers
     run: Integers
     newest: Integers
+    silence: Integers
     fresh: Flags
     late: Flags
     replayed: Flags
@@ -102,8 +106,10 @@ def arrange(
     seen_after, last_after = seen.take(run_slots), last_offset.take(run_slots)
 
     # Nearly every run has no replay, no late event and no silence but at its start: done for all at once.
+    silence = np.diff(mark, prepend=0)
+    silence[starts] = mark.take(starts) - seen_after
     fresh = np.zeros(len(order), np.bool_)
-    starts_fresh = mark.take(starts) - seen_after >= n_panes
+    starts_fresh = silence.take(starts) >= n_panes
     fresh[starts] = starts_fresh
     reached = _running_max(pane, starts, run, n_events)
     reached = np.maximum(reached, np.repeat(np.where(starts_fresh, EMPTY, newest_before), n_events))
@@ -111,7 +117,7 @@ def arrange(
     odd = offset <= np.repeat(last_after, n_events)
     odd |= late
     follows = run[1:] == run[:-1]
-    odd[1:] |= follows & ((offset[1:] <= offset[:-1]) | (mark[1:] - mark[:-1] >= n_panes))
+    odd[1:] |= follows & ((offset[1:] <= offset[:-1]) | (silence[1:] >= n_panes))
     odd_events = np.flatnonzero(odd)
     replayed = np.zeros(len(order), np.bool_)
     seen_before, last_before = seen_after, last_after
@@ -127,8 +133,8 @@ def arrange(
             n_panes,
             (int(newest_before[odd_run]), int(seen_before[odd_run]), int(last_before[odd_run])),
         )
-        reached[rows], fresh[rows], late[rows], replayed[rows] = walked[:4]
-        seen_after[odd_run], last_after[odd_run] = walked[4:]
+        reached[rows], silence[rows], fresh[rows], late[rows], replayed[rows] = walked[:5]
+        seen_after[odd_run], last_after[odd_run] = walked[5:]
 
     return Arrival(
         order=order,
@@ -137,6 +143,7 @@ def arrange(
         slots=run_slots,
         run=run,
         newest=reached,
+        silence=silence,
         fresh=fresh,
         late=late,
         replayed=replayed,
@@ -176,24 +183,27 @@ def _running_max(values: Integers, starts: Integers, run: Integers, n_values: In
 
 def _walk(
     panes: list[int], offsets: list[int], marks: list[int], n_panes: int, state: tuple[int, int, int]
-) -> tuple[list[int], list[bool], list[bool], list[bool], int, int]:
+) -> tuple[list[int], list[int], list[bool], list[bool], list[bool], int, int]:
     """Apply the rules of this module to one entity, event by event.
 
-    Returns newest pane, fresh, late and replayed of each event, then the entity's `seen` and last offset.
+    Returns newest pane, silence, fresh, late and replayed of each event, then the entity's `seen` and last
+    offset.
     """
     newest, seen, last = state
-    newests, freshes, lates, replays = [], [], [], []
+    newests, silences, freshes, lates, replays = [], [], [], [], []
     for pane, offset, mark in zip(panes, offsets, marks, strict=True):
         replayed = offset <= last
         last = max(last, offset)
-        fresh = not replayed and mark - seen >= n_panes
+        silence = 0 if replayed else mark - seen
+        fresh = silence >= n_panes
         if fresh:
             newest = EMPTY
         late = pane <= newest - n_panes
         if not (late or replayed):
             newest, seen = max(newest, pane), mark
         newests.append(newest)
+        silences.append(silence)
         freshes.append(fresh)
         lates.append(late)
         replays.append(replayed)
-    return newests, freshes, lates, replays, seen, last
+    return newests, silences, freshes, lates, replays, seen, last

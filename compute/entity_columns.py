@@ -146,10 +146,11 @@ class EntityColumns:
         """Features, the columns of the matrix."""
         return len(self.features)
 
-    def grow(self, n_slots: int) -> None:
-        """Make room for at least `n_slots`; at least doubles, so growing one by one stays cheap."""
+    def grow(self, n_slots: int, most: int | None = None) -> None:
+        """Make room for `n_slots`; at least doubles, up to `most`, so growing one by one stays cheap."""
         if n_slots > self.n_slots:
-            self._rebuild(max(n_slots, 2 * self.n_slots), self.features)
+            doubled = 2 * self.n_slots if most is None else min(2 * self.n_slots, most)
+            self._rebuild(max(n_slots, doubled), self.features)
 
     def add_features(self, names: Sequence[str]) -> None:
         """Append features, of which no entity has values yet; known names are left out."""
@@ -267,7 +268,7 @@ class EntityColumns:
 
     def _rebuild(self, n_slots: int, features: tuple[str, ...]) -> None:
         before = (self.newest, self.seen, self.last_offset, self.n_events, self.window_events)
-        before_features = (*self.moments, *self.window, self.minimum, self.maximum)
+        before_features = [*self.moments, *self.window, self.minimum, self.maximum]
         old_slots, old_features = self.n_slots, self.n_features
         self.features = features
         self._allocate(n_slots)
@@ -275,5 +276,6 @@ class EntityColumns:
         after_features = (*self.moments, *self.window, self.minimum, self.maximum)
         for new, old in zip(after, before, strict=True):
             new[:old_slots] = old
-        for new, old in zip(after_features, before_features, strict=True):
-            new[:old_slots, ..., :old_features] = old
+        for new in after_features:
+            # Each is let go once it is copied: new arrays of zeros take no memory before they are written.
+            new[:old_slots, ..., :old_features] = before_features.pop(0)

@@ -21,6 +21,9 @@ from compute.event_times import EARLIEST_SECONDS, epoch_seconds, latest_allowed,
 MAX_KEY_BYTES = 16_384
 """Bytes of an entity's key: every prediction has it twice, and odd bytes are five times as long there."""
 
+RESERVED_KEYS = (b"\x00nowcast-", b"__faust\x00")
+"""Beginnings of keys under which a partition keeps what it knows of itself, beside its entities."""
+
 MAX_NAME_LENGTH = 256
 """Characters of a feature's name: names are kept in every entity's state and in every reason of an alert."""
 
@@ -165,6 +168,8 @@ def _read_values(
         try:
             if not key or not value or len(value) > limits.max_event_bytes or len(key) > MAX_KEY_BYTES:
                 raise _record_fault(key, value, limits)
+            if key.startswith(RESERVED_KEYS):
+                raise EventError("reserved-key", f"key: must not begin with {key[:9]!r}")
             event = decode_event(value)
         except EventError as fault:
             rejected.append(Rejected(position, fault.code, str(fault)))

@@ -103,13 +103,15 @@ class Model:
         """Score at which an event is an alarm, if the artefact says so."""
         return self.metadata.threshold
 
-    def predict(self, matrix: NDArray[np.float64]) -> tuple[Scores, dict[int, str]]:
+    def predict(self, matrix: NDArray[np.float64], options: Any = None) -> tuple[Scores, dict[int, str]]:
         """Score every row that can be scored.
 
         Parameters
         ----------
         matrix : ndarray, shape (n, n_features), float64
             Columns in the order of `features`.
+        options : onnxruntime.RunOptions, optional
+            Of every run. Once another thread sets its `terminate`, this raises what ONNX Runtime raises.
 
         Returns
         -------
@@ -121,7 +123,7 @@ class Model:
         if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
             raise ValueError(f"matrix: shape (n, {len(self.features)}) needed, received {matrix.shape}")
         errors: dict[int, str] = {}
-        result = self._score(matrix, 0, errors)
+        result = self._score(matrix, 0, errors, options)
         failed = ~np.isfinite(result.scores)
         if result.probabilities is not None:
             failed |= ~np.isfinite(result.probabilities).all(axis=1)
@@ -131,12 +133,13 @@ class Model:
         result.scores[failed] = np.nan
         return result, errors
 
-    def run(self, matrix: NDArray[np.float64]) -> Scores:
+    def run(self, matrix: NDArray[np.float64], options: Any = None) -> Scores:
         """Score all rows in one call; raises what ONNX Runtime raises, or OutputError."""
         with np.errstate(over="ignore"):  # a value beyond float32 becomes infinity, which the model may judge
             inputs = matrix.astype(self.input_dtype, order="C")
         names = [self.score_output, self.label_output] if self.label_output else [self.score_output]
-        answers = self.session.run(names, {self.input_name: inputs})
+        chosen = () if options is None else (options,)
+        answers = self.session.run(names, {self.input_name: inputs}, *chosen)
         if self.kind == "classification":
             return self._classify(answers, len(matrix))
         scores = _column(answers[0], self.score_output, len(matrix))
@@ -147,21 +150,25 @@ class Model:
             return Scores(scores, scores.tolist())
         return Scores(scores, (scores >= self.threshold).astype(np.int64).tolist())
 
-    def _score(self, matrix: NDArray[np.float64], first_row: int, errors: dict[int, str]) -> Scores:
+    def _score(
+        self, matrix: NDArray[np.float64], first_row: int, errors: dict[int, str], options: Any
+    ) -> Scores:
         n_rows = len(matrix)
         if n_rows == 0:
             return self._blank(0)
         try:
-            return self.run(matrix)
+            return self.run(matrix, options)
         except Exception as error:  # whatever an operator of the graph may raise
+            if options is not None and options.terminate:
+                raise  # no row is to blame
             if n_rows == 1:
                 errors[first_row] = f"{self.name!r}: {_one_line(error)}"
                 return self._blank(1)
         # Halving finds k bad rows among n in about k * log2(n) calls.
         middle = n_rows // 2
         parts = (
-            self._score(matrix[:middle], first_row, errors),
-            self._score(matrix[middle:], first_row + middle, errors),
+            self._score(matrix[:middle], first_row, errors, options),
+            self._score(matrix[middle:], first_row + middle, errors, options),
         )
         probabilities = [part.probabilities for part in parts if part.probabilities is not None]
         return Scores(

@@ -53,6 +53,8 @@ class Scored:
         Number of those values.
     n_events : ndarray, shape (n,), float64
         Events before it in the window, whatever features they had.
+    silence : ndarray, shape (n,), int64
+        Panes by which the partition moved on since the entity's last event; see `Arrival`.
     late, replayed : ndarray, shape (n,), bool
         Older than the window: not scored, not learnt. Applied before: scored, not learnt again.
     watermark : int
@@ -63,6 +65,7 @@ class Scored:
     stddev: Floats
     count: Floats
     n_events: Floats
+    silence: Integers
     late: Flags
     replayed: Flags
     watermark: int
@@ -166,8 +169,8 @@ def _in_order_of_batch(
         count, events = np.zeros((n, n_features)), np.zeros(n)
         for whole, part in zip((mean, stddev, count, events), scores, strict=True):
             whole[rows] = part
-    late, replayed = arrival.late.take(back), arrival.replayed.take(back)
-    return Scored(mean, stddev, count, events, late, replayed, arrival.watermark)
+    silence, late, replayed = arrival.silence.take(back), arrival.late.take(back), arrival.replayed.take(back)
+    return Scored(mean, stddev, count, events, silence, late, replayed, arrival.watermark)
 
 
 def _check(
@@ -194,7 +197,7 @@ def _nothing(columns: EntityColumns, watermark: int) -> tuple[Learnt, Scored]:
     """Return the result of an empty batch."""
     none, nothing, flags = np.zeros((0, columns.n_features)), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     learnt = _unlearnt(columns, nothing, nothing, nothing, nothing)
-    return learnt, Scored(none, none, none, np.zeros(0), flags, flags, watermark)
+    return learnt, Scored(none, none, none, np.zeros(0), nothing, flags, flags, watermark)
 
 
 def _all_late(columns: EntityColumns, arrival: Arrival, shape: tuple[int, ...]) -> tuple[Learnt, Scored]:

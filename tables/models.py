@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
 from compute.artefact import ArtefactError, load_artefact
 from compute.scoring import Model
 from tables.artefact_records import HEADROOM_BYTES, read_metadata_header
+from tables.artefact_trial import ArtefactTrial
+from tables.calm import calm
 from tables.model_history import ModelHistory
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class ModelsTable:
         self._settings = settings
         self._on_change = on_change
         self._models: dict[str, tuple[int, Model]] = {}
+        self._trial = ArtefactTrial(settings.max_artefact_bytes)
         self._position = 0
         self._end: int | None = None
         self._caught_up = asyncio.Event()
@@ -139,6 +143,8 @@ class ModelsTable:
                         await self._apply(records)
             except Exception as error:  # without this task a worker would serve an old model for ever
                 told = str(error) or type(error).__name__
+                if isinstance(error, KafkaConnectionError):
+                    told = f"cannot reach Kafka at {self._settings.broker} (NOWCAST_BROKER)"
                 if told != self.problem:
                     log.warning("models topic not read, trying again: %s", told)
                 self.problem = told
@@ -158,6 +164,7 @@ class ModelsTable:
             max_partition_fetch_bytes=size,
             fetch_max_bytes=size,
         )
+        calm(consumer._client)
         try:
             await consumer.start()
             yield consumer
@@ -197,8 +204,11 @@ class ModelsTable:
         by_name: dict[bytes, list[ConsumerRecord]] = {}
         for record in records:
             by_name.setdefault(record.key or b"", []).append(record)
-        for key, versions in by_name.items():
-            await self._apply_newest(key.decode("utf-8", "backslashreplace"), versions)
+        try:
+            for key, versions in by_name.items():
+                await self._apply_newest(key.decode("utf-8", "backslashreplace"), versions)
+        finally:
+            await self._trial.close()
         self._choose()
 
     async def _apply_newest(self, name: str, versions: list[ConsumerRecord]) -> None:
@@ -217,12 +227,15 @@ class ModelsTable:
     async def _load(self, name: str, record: ConsumerRecord) -> bool:
         try:
             header = read_metadata_header(record.headers)
+            await self._trial.attempt(record.value or b"", header)
             # In a thread: making a session takes from milliseconds to seconds, and events wait for nobody.
             model = await asyncio.to_thread(
                 load_artefact, record.value, header, max_bytes=self._settings.max_artefact_bytes
             )
             if model.name != name:
                 raise ArtefactError(f"name: the record's key is {name!r}, its metadata says {model.name!r}")
+        except OSError:
+            raise  # no process for the trial: that is not the artefact's fault, and is tried again
         except Exception as error:  # a surprise must not keep the versions behind it from being read
             reason = str(error) if isinstance(error, ArtefactError) else repr(error)
             self.history.refused(name, record, reason)

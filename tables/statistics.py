@@ -7,15 +7,19 @@ expiry forgets its index on restart, and writes no tombstones).
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import faust
 import numpy as np
+from faust.types import TP
 
 from compute.alert_columns import QUIET, WARNING
 from compute.statistics import window_statistics
 from tables.partition import Partition
 from tables.stores import STORES, Item, PartitionedStore
+
+log = logging.getLogger(__name__)
 
 TABLE_NAME = "statistics"
 
@@ -36,6 +40,7 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
         )
         self._settings = settings
         self._partitions: dict[int, Partition] = {}
+        self._disturbed: set[int] = set()
 
     def _new_store_by_url(self, url: Any) -> Any:
         store = STORES[str(url).partition(":")[0]]
@@ -51,6 +56,10 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
             )
         return found
 
+    def is_current(self, partition: Partition) -> bool:
+        """Tell whether this is what `partition` would return: it was not forgotten since."""
+        return self._partitions.get(partition.number) is partition
+
     def n_entities(self) -> int:
         """Entities in memory."""
         return sum(map(len, self._partitions.values()))
@@ -61,14 +70,37 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
         return {number: items for number, items in changes.items() if items}
 
     def write(self, number: int, items: list[Item], changelog_offset: int) -> None:
-        """Put what the changelog has acknowledged into the store."""
-        self.data.write(number, items, changelog_offset)
+        """Put what the changelog has acknowledged, its last record at `changelog_offset`, into the store."""
+        self.data.write(number, items, self._offset_reached(number, len(items), changelog_offset))
         if number in self._partitions:
             self._partitions[number].shrink()
+
+    def _offset_reached(self, number: int, n_records: int, last_offset: int) -> int:
+        """Return the changelog offset up to which the store has everything, once it has these records.
+
+        That is the last of ours only if ours are next to those before. Else another worker wrote in between,
+        one that had lost the partition, or whose place we hold without knowing it. The store stays where it
+        was then, so that the next recovery reads what the other one wrote.
+        """
+        if self._settings.delivery == "exactly_once":
+            return last_offset  # offsets have gaps, from markers, and nobody else can write
+        before = self.data.persisted_offset(TP(self.changelog_topic_name, number))
+        reached = -1 if before is None else before
+        if last_offset - n_records <= reached:
+            return last_offset
+        if number not in self._disturbed:
+            self._disturbed.add(number)
+            log.warning(
+                "changelog %s, partition %d: another worker wrote between offsets %d and %d; "
+                "the next recovery of the partition reads it again from there",
+                *(self.changelog_topic_name, number, reached, last_offset - n_records + 1),
+            )
+        return reached
 
     def forget(self) -> None:
         """Drop all that is in memory; changes that no checkpoint took are lost and will be replayed."""
         self._partitions.clear()
+        self._disturbed.clear()
 
     def locate(self, key: bytes) -> tuple[Partition, int] | None:
         """Return the partition and slot of an entity that this worker holds, or None.

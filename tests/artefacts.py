@@ -62,6 +62,38 @@ def linear(weights: Sequence[float], padding_bytes: int = 0) -> onnx.ModelProto:
     return graph(nodes, n_features=len(weights), constants=constants)
 
 
+def looping() -> onnx.ModelProto:
+    """Return a model of two features that turns as many rounds as the first says, and answers with their sum.
+
+    The rounds are those of the row that asks for most. Each is a node of ONNX Runtime, some microseconds.
+    """
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["held"], ["kept"])],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("held", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("kept", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["asked"], axis=1),
+        helper.make_node("ReduceMax", ["asked"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["n_rounds"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["x", "features"], ["sum"], keepdims=1),
+        helper.make_node("Loop", ["n_rounds", "", "sum"], ["score"], body=body),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([0], np.int64), "first"),
+        numpy_helper.from_array(np.array([1], np.int64), "features"),
+    ]
+    return graph(nodes, constants=constants)
+
+
 def converted(estimator: Any, rows: np.ndarray, *, zipmap: bool = False, **options: Any) -> bytes:
     """Return a fitted scikit-learn estimator as ONNX bytes."""
     if hasattr(estimator, "predict_proba") or hasattr(estimator, "classes_"):

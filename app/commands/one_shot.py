@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, ClassVar, NoReturn
 
 import click
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from faust.cli.base import AppCommand
 
 from app.settings import Settings, SettingsError
@@ -42,6 +42,8 @@ class OneShot(AppCommand):
             asyncio.run(self.run(*self.args, *args, **{**self.kwargs, **kwargs}))
         except (SourceError, StartError, SettingsError) as error:
             self._fail(str(error))
+        except KafkaConnectionError:
+            self._fail(f"cannot reach Kafka at {self.settings.broker} (NOWCAST_BROKER)")
         except KafkaError as error:
             self._fail(f"Kafka at {self.settings.broker}: {str(error) or type(error).__name__}")
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from app.settings import Settings
 from app.topics import StartError
@@ -137,6 +137,8 @@ async def _look_at(settings: Settings, topic: str) -> tuple[frozenset[str], int]
             )
         (described,) = await admin.describe_topics([topic])
         return topics, len(described["partitions"])
+    except KafkaConnectionError:
+        raise StartError(f"cannot reach Kafka at {settings.broker} (NOWCAST_BROKER)") from None
     except KafkaError as error:
         reason = str(error) or type(error).__name__
         raise StartError(f"cannot read from Kafka at {settings.broker} (NOWCAST_BROKER): {reason}") from None

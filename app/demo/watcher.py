@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from app.demo.ledger import Ledger
 from app.settings import Settings
+from tables import header_names
 
 SHOWN_ALERTS = 100
 
@@ -42,6 +43,7 @@ class Watcher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        header_names.install()
         # No group: nothing is committed, the run leaves no trace on the broker.
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.bootstrap_servers,

@@ -22,10 +22,11 @@ def why_not_ready(app: Any) -> str | None:
         return "crashed"
     if app.should_stop:
         return "stopping"
+    if app.in_recovery:  # asked first: for Faust a rebalance lasts until recovery is over
+        progress = app.tables.recovery.progress
+        return f"recovering state from the changelog{f' ({progress.describe()})' if progress else ''}"
     if app.rebalancing:
         return "rebalancing"
-    if app.in_recovery:
-        return "recovering state from the changelog"
     # Faust clears it when a rebalance starts and sets it as the last step of recovery, also when there was
     # nothing to recover. False with neither of the two flags above: not yet a member of the group.
     if not app.tables.actives_ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -92,8 +93,10 @@ class DictStore:
             else:
                 self.values[key] = value
 
-    def scan(self, partition: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        return [(key, self.values[key]) for key in sorted(key for key in self.values if key > after)[:limit]]
+    def scan(self, partition: int, after: bytes, limit: int, max_bytes: int) -> list[tuple[bytes, bytes]]:
+        found = [(key, self.values[key]) for key in sorted(key for key in self.values if key > after)[:limit]]
+        sizes = itertools.accumulate(len(value) for _, value in found)
+        return [item for item, size in zip(found, sizes, strict=True) if size - len(item[1]) < max_bytes]
 
 
 class OnePartitionTable:
@@ -115,6 +118,9 @@ class OnePartitionTable:
     def partition(self, number: int) -> Partition:
         assert number == 0
         return self._partition
+
+    def is_current(self, partition: Partition) -> bool:
+        return self._partition is partition
 
     def take_changes(self) -> dict[int, list[Item]]:
         items = self._partition.take_changes()
@@ -162,5 +168,5 @@ def record(
     return ConsumerRecord("events", 0, offset, NOW_MS, 0, key, value, None, len(key or b""), size, headers)
 
 
-def batch(records: list[ConsumerRecord]) -> RecordBatch:
-    return RecordBatch("events", 0, records)
+def batch(records: list[ConsumerRecord], end_offset: int | None = None) -> RecordBatch:
+    return RecordBatch("events", 0, records, end_offset)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from faust.types import TP
 
 from agents.checkpoint import Checkpoint
+from agents.outbox import CutOffError, Outbox
 from app.settings import Settings
 from compute.state_codec import decode_entity
+from tables.partition import PARTITION_KEY
 from tests.agents.recording import DictStore, Worker, batch, event, record
 from tests.agents.test_score import T0, stream
 
 
-def checkpoint_of(worker: Worker) -> Checkpoint:
-    return Checkpoint(worker.scorer, worker.table, worker.outbox, worker.metrics)  # type: ignore[arg-type]
+def checkpoint_of(worker: Worker, rejoin: Callable[[], None] = lambda: None) -> Checkpoint:
+    return Checkpoint(worker.scorer, worker.table, worker.outbox, worker.metrics, rejoin)  # type: ignore[arg-type]
 
 
 async def settle() -> None:
@@ -34,7 +37,12 @@ def test_offsets_are_given_only_after_predictions_then_changelog_then_store() ->
         assert worker.producer.of("changelog") == []  # predictions are not acknowledged yet
         worker.producer.acknowledge()
         await settle()
-        assert worker.producer.of("changelog")
+        assert b"sensor-0" in {sent.key for sent in worker.producer.of("changelog")}
+        assert PARTITION_KEY not in {sent.key for sent in worker.producer.of("changelog")}
+        worker.producer.acknowledge()
+        await settle()
+        # It says where the partition is, so it must not be there without its entities.
+        assert worker.producer.of("changelog")[-1].key == PARTITION_KEY
         assert not worker.table.store.values
         assert not taking.done()
         worker.producer.acknowledge()
@@ -89,7 +97,8 @@ def test_a_crash_after_a_checkpoint_and_a_replay_end_in_the_state_of_a_clean_run
             if key.startswith(b"sensor"):
                 assert state(store.values[key]) == pytest.approx(state(value), rel=1e-12)
         expected = {p["id"]: p for p in clean.predictions()}
-        assert {p["id"] for p in again.predictions()} == {f"events-0-{i}" for i in range(10, 30)}
+        # Those up to the state were answered before it was written.
+        assert {p["id"] for p in again.predictions()} == {f"events-0-{i}" for i in range(10 + n_after, 30)}
         assert expected.keys() == {p["id"] for w in (crashed, again) for p in w.predictions()}
 
     asyncio.run(run())
@@ -175,5 +184,59 @@ def test_after_a_checkpoint_that_failed_none_gives_offsets(where: str) -> None:
         # Faust takes one more on its way out; it would commit what no state has.
         with pytest.raises(RuntimeError, match="earlier checkpoint failed"):
             await checkpoint.take()
+
+    asyncio.run(run())
+
+
+class CutOff:
+    """A worker whose lease ends when told to."""
+
+    def __init__(self) -> None:
+        self.holds_lease = True
+        self.n_rejoins = 0
+        self.worker = Worker(Settings())
+        self.worker.outbox = self.worker.scorer._outbox = Outbox(
+            lambda: self.worker.producer, self.worker.failures.append, lambda: self.holds_lease
+        )
+        self.checkpoint = checkpoint_of(self.worker, self._rejoin)
+
+    def _rejoin(self) -> None:
+        self.n_rejoins += 1
+
+
+def test_without_a_lease_neither_changelog_nor_store_nor_offsets_are_touched() -> None:
+    async def run() -> None:
+        cut = CutOff()
+        worker = cut.worker
+        await worker.scorer.score(batch(stream(10)))
+        assert await cut.checkpoint.take() == {TP("events", 0): 10}
+        before = dict(worker.table.store.values)
+        n_written = len(worker.producer.of("changelog"))
+        await worker.scorer.score(batch(stream(10, first_offset=10)))
+        cut.holds_lease = False
+        assert await cut.checkpoint.take() == {}
+        assert cut.n_rejoins == 1
+        assert worker.table.store.values == before
+        assert len(worker.producer.of("changelog")) == n_written
+
+    asyncio.run(run())
+
+
+def test_who_was_cut_off_scores_nothing_until_it_has_a_new_assignment() -> None:
+    async def run() -> None:
+        cut = CutOff()
+        worker = cut.worker
+        await worker.scorer.score(batch(stream(10)))
+        cut.checkpoint.cut_off(CutOffError("asleep"))
+        cut.checkpoint.cut_off(CutOffError("told twice"))
+        assert cut.n_rejoins == 1
+        n_predictions = len(worker.predictions())
+        await worker.scorer.score(batch(stream(10, first_offset=10)))
+        assert len(worker.predictions()) == n_predictions
+        assert await cut.checkpoint.take() == {}
+        await cut.checkpoint.begin([0])
+        await worker.scorer.score(batch(stream(20)))
+        assert len(worker.predictions()) == n_predictions + 20
+        assert await cut.checkpoint.take() == {TP("events", 0): 20}
 
     asyncio.run(run())

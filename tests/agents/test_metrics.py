@@ -64,3 +64,13 @@ def test_checkpoints_are_timed() -> None:
     metrics.checkpoint_taken(12, 0.02)
     assert metrics.registry.get_sample_value("nowcast_checkpoint_entities_total") == 12
     assert metrics.registry.get_sample_value("nowcast_checkpoint_seconds_count") == 1
+
+
+def test_calls_of_a_model_are_timed_and_those_given_up_counted() -> None:
+    metrics = Metrics()
+    metrics.model_called(0.3)
+    metrics.model_timed_out()
+    sample = metrics.registry.get_sample_value
+    assert sample("nowcast_model_seconds_bucket", {"le": "0.25"}) == 0
+    assert sample("nowcast_model_seconds_bucket", {"le": "0.5"}) == 1
+    assert sample("nowcast_model_timeouts_total") == 1

@@ -29,6 +29,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("NOWCAST_WINDOW_SECONDS", "nan", "finite"),
         ("NOWCAST_STORE", "redis://", "rocksdb:// or memory://"),
         ("NOWCAST_DELIVERY", "twice", "at_least_once"),
+        ("NOWCAST_MODEL_TIMEOUT_SECONDS", "0", "greater than or equal to 0.1"),
         ("NOWCAST_WEB_PORT", "http", "integer"),
     ],
 )
@@ -88,6 +89,16 @@ def test_a_wrong_file_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path, tex
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_line_of_the_file_is_named_as_it_stands_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    file = tmp_path / "nowcast.toml"
+    file.write_text("pains = 3")
+    monkeypatch.setenv("NOWCAST_CONFIG", str(file))
+    with pytest.raises(SettingsError, match=r"nowcast\.toml': no such setting: 'pains'"):
+        load_settings()
 
 
 def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

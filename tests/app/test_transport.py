@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
@@ -16,11 +17,13 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import transport
 from app.record_batch import RecordBatch, RecordBatchSchema, split
-from app.transport import BatchOptions, Consumer
+from app.transport import BatchOptions, Consumer, ConsumerThread
 
 EVENTS = TP("events", 2)
 CHANGELOG = TP("nowcast-statistics-changelog", 2)
+OTHER = TP("other", 2)
 
 
 def record(offset: int, n_bytes: int = 10, topic: str = "events") -> ConsumerRecord:
@@ -32,7 +35,12 @@ def record(offset: int, n_bytes: int = 10, topic: str = "events") -> ConsumerRec
 def make_consumer(max_events: int = 3, max_bytes: int = 1_000, checkpoint: Any = None) -> Consumer:
     """A consumer without Faust around it: what its methods read, and no more."""
     consumer = Consumer.__new__(Consumer)
-    consumer.app = SimpleNamespace(consumer_generation_id=7, client_only=False, rebalancing_count=1)
+    consumer.app = SimpleNamespace(
+        consumer_generation_id=7,
+        client_only=False,
+        rebalancing_count=1,
+        tables=SimpleNamespace(changelog_topics={CHANGELOG.topic}),
+    )
     consumer._options = BatchOptions(
         frozenset([EVENTS.topic]), max_events, max_bytes, 10, "read_committed", checkpoint
     )
@@ -86,9 +94,26 @@ def test_events_are_folded_and_other_topics_are_not(monkeypatch: pytest.MonkeyPa
         return {EVENTS: events, CHANGELOG: changes}
 
     monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
-    found = asyncio.run(make_consumer()._getmany(None, 1.0))
+    consumer = make_consumer()
+    consumer._thread = SimpleNamespace(end_offset={EVENTS: 11}.get)
+    consumer._read_offset = defaultdict(lambda: None, {EVENTS: 11})
+    found = asyncio.run(consumer._getmany(None, 1.0))
     assert found[CHANGELOG] is changes
-    assert found[EVENTS] == [RecordBatch("events", 2, events[:3]), RecordBatch("events", 2, events[3:])]
+    assert found[EVENTS] == [RecordBatch("events", 2, run, 11) for run in (events[:3], events[3:])]
+
+
+def test_offsets_of_a_topic_that_was_made_anew_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetched(*args: Any) -> Mapping[TP, list[Any]]:
+        return {EVENTS: [record(0), record(1)]}
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
+    consumer = make_consumer()
+    consumer._thread = SimpleNamespace(end_offset={EVENTS: 2}.get)
+    consumer._read_offset = defaultdict(lambda: None, {EVENTS: 3})
+    consumer._committed_offset[EVENTS] = 3
+    asyncio.run(consumer._getmany(None, 1.0))
+    assert consumer._read_offset[EVENTS] is None  # Faust drops what lies below
+    assert consumer._committed_offset[EVENTS] is None
 
 
 def test_a_batch_travels_as_one_message_at_its_last_offset_in_the_generation_that_fetched_it() -> None:
@@ -201,17 +226,51 @@ def test_a_fetch_that_waits_across_a_rebalance_is_given_nothing(monkeypatch: pyt
 
 def test_events_of_a_new_assignment_are_not_read_before_the_flow_is_resumed() -> None:
     consumer = make_consumer()
-    consumer._set_active_tps({EVENTS, CHANGELOG})
-    assert consumer._active_partitions == {CHANGELOG}
-    consumer.pause_partitions({EVENTS, CHANGELOG})
-    consumer.resume_partitions({CHANGELOG})  # recovery
-    consumer.resume_flow()
-    assert consumer._active_partitions == {CHANGELOG}
-    consumer.pause_partitions({CHANGELOG})
+    consumer._set_active_tps({EVENTS, OTHER})
+    assert consumer._active_partitions == {OTHER}
+    consumer.pause_partitions({EVENTS, OTHER})
     consumer.resume_partitions({EVENTS})  # Faust now seeks, and then empties its queues
     assert consumer._active_partitions == set()
     consumer.resume_flow()
     assert consumer._active_partitions == {EVENTS}
+
+
+def test_a_changelog_is_never_read_through_the_consumer_of_events() -> None:
+    consumer = make_consumer()
+    consumer._set_active_tps({CHANGELOG, OTHER})
+    assert consumer._active_partitions == {OTHER}
+
+
+def test_a_worker_that_recovers_counts_as_fetching_while_its_main_loop_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subscription = SimpleNamespace(_last_fetch_ended=0.0)
+    monkeypatch.setattr(transport, "STAY_SECONDS", 0.001)
+
+    async def recover() -> None:
+        consumer = make_consumer()
+        consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
+        consumer._thread = ConsumerThread.__new__(ConsumerThread)
+        consumer._thread._consumer = None  # not started yet
+        consumer.app.in_recovery = True
+        staying = asyncio.create_task(Consumer._stay_in_group.fun(consumer))
+        await asyncio.sleep(0.01)
+        consumer._thread._consumer = SimpleNamespace(_subscription=subscription)
+        while not subscription._last_fetch_ended:
+            await asyncio.sleep(0)
+        time.sleep(0.05)  # the main loop is stuck
+        assert time.monotonic() - subscription._last_fetch_ended >= 0.05
+        before = subscription._last_fetch_ended
+        while subscription._last_fetch_ended == before:
+            await asyncio.sleep(0)
+        consumer.app.in_recovery = False
+        before = subscription._last_fetch_ended
+        await asyncio.sleep(0.01)  # an agent that hangs later on
+        assert subscription._last_fetch_ended == before
+        consumer._stopped.set()
+        await staying
+
+    asyncio.run(asyncio.wait_for(recover(), 10))
 
 
 def test_the_end_of_an_older_rebalance_resumes_nothing_once_the_next_has_begun() -> None:

@@ -96,6 +96,7 @@ def make_app(number: int, states: dict[bytes, int], n_workers: int, token: str) 
     app.scorer, app.models, app.metrics = Scorer(), Models(), Metrics()
     views.register(app)
     app.tables.actives_ready = True
+    app.tables._recovery = SimpleNamespace(progress=None)
     return app
 
 
@@ -193,6 +194,18 @@ def test_a_view_about_a_key_is_503_while_its_own_worker_recovers(flag: str) -> N
         assert (await cluster.get("/health/live"))[0] == 200
 
     on_cluster(test, {b"pump": 5})
+
+
+def test_who_asks_during_a_recovery_is_told_how_far_it_is() -> None:
+    async def test(cluster: Cluster) -> None:
+        cluster.apps[0].in_recovery = cluster.apps[0].rebalancing = (
+            True  # for Faust it is part of a rebalance
+        )
+        cluster.apps[0].tables._recovery.progress = SimpleNamespace(describe=lambda: "25%, 6 s left")
+        status, body, _ = await cluster.get("/health/ready")
+        assert (status, body["error"]) == (503, "recovering state from the changelog (25%, 6 s left)")
+
+    on_cluster(test)
 
 
 def test_workers_that_advertise_one_address_are_noticed() -> None:

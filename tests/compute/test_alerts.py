@@ -14,11 +14,15 @@ from compute.alerts import AlertRule, Transition, alert_id, evaluate_alerts
 RULE = AlertRule(threshold=0.8, critical=0.9, resolve=0.5, cooldown_seconds=100.0, min_support=30)
 N_SLOTS = 2
 
-Event = tuple[int, float, float, int, bool]  # slot, score, timestamp, support, replayed
+Event = tuple[int, float, float, int, bool] | tuple[int, float, float, int, bool, bool]
+"""Slot, score, timestamp, support, replayed, and whether what was before is forgotten (False)."""
 
 
 def run(columns: AlertColumns, events: list[Event], rule: AlertRule = RULE) -> list[Transition]:
-    slots, scores, timestamps, support, replayed = zip(*events, strict=True) if events else ((),) * 5
+    padded = [event if len(event) == 6 else (*event, False) for event in events]
+    slots, scores, timestamps, support, replayed, forgotten = (
+        zip(*padded, strict=True) if events else ((),) * 6
+    )
     return evaluate_alerts(
         columns,
         np.array(slots, np.int64),
@@ -26,6 +30,7 @@ def run(columns: AlertColumns, events: list[Event], rule: AlertRule = RULE) -> l
         np.array(timestamps, np.float64),
         np.array(support, np.int64),
         np.array(replayed, np.bool_),
+        np.array(forgotten, np.bool_),
         rule,
     )
 
@@ -40,9 +45,11 @@ def run_plainly(events: list[Event], rule: AlertRule) -> list[Transition]:
     """Apply the rule to one event after the other, as its documentation says it."""
     states: dict[int, dict[str, float]] = {}
     transitions = []
-    for position, (slot, score, timestamp, support, replayed) in enumerate(events):
+    for position, (slot, score, timestamp, support, replayed, *forgotten) in enumerate(events):
         if replayed:
             continue
+        if any(forgotten):
+            states.pop(slot, None)
         state = states.setdefault(slot, {"level": 0, "last_fired": -math.inf, "suppressed": 0})
         if score >= rule.threshold and support >= rule.min_support:
             level = 2 if score >= rule.critical else 1
@@ -148,6 +155,14 @@ def test_a_silent_entity_keeps_firing_until_it_speaks() -> None:
     assert run_one_entity((0.85, 0), (0.1, 1e9))[-1] == (1, "resolved", "warning", 0)
 
 
+def test_an_alert_is_forgotten_after_a_silence_that_long_with_its_cool_down() -> None:
+    events = [(0, 0.85, 0.0, 99, False), (0, 0.1, 10.0, 99, False, True), (0, 0.85, 11.0, 99, False)]
+    assert run(AlertColumns(1), events) == [
+        Transition(0, "firing", "warning", 0),
+        Transition(2, "firing", "warning", 0),
+    ]
+
+
 def test_a_score_that_is_not_a_number_changes_nothing() -> None:
     assert run_one_entity((math.nan, 0), (0.85, 1), (math.nan, 2)) == [(1, "firing", "warning", 0)]
 
@@ -181,17 +196,24 @@ EVENTS = st.lists(
     ),
     max_size=40,
 )
+SILENCES = EVENTS.flatmap(
+    lambda events: st.lists(
+        st.sampled_from([False] * 4 + [True]), min_size=len(events), max_size=len(events)
+    ).map(lambda flags: [(*e, flag and not e[4]) for e, flag in zip(events, flags, strict=True)])
+)
+"""Events, before some of which their entities were silent for so long that they start anew."""
+
 RULES = st.builds(AlertRule, cooldown_seconds=st.sampled_from([0.0, 50.0, 1e6]), min_support=st.just(30))
 
 
 @settings(max_examples=200, deadline=None)
-@given(EVENTS, RULES)
+@given(SILENCES, RULES)
 def test_transitions_equal_those_of_one_event_after_the_other(events: list[Event], rule: AlertRule) -> None:
     assert run(AlertColumns(N_SLOTS), events, rule) == run_plainly(events, rule)
 
 
 @settings(max_examples=200, deadline=None)
-@given(EVENTS, RULES, st.data())
+@given(SILENCES, RULES, st.data())
 def test_any_split_into_batches_gives_the_same_transitions(
     events: list[Event], rule: AlertRule, data: st.DataObject
 ) -> None:

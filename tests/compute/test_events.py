@@ -12,10 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compute.events import MAX_NAME_LENGTH, DecodeLimits, EventBatch, decode_batch
+from tables.partition import PARTITION_KEY
+from tables.stores import RocksDBStore
 
 NOW = 1_800_000_000.0
 CODES = {
     "missing-key",
+    "reserved-key",
     "invalid-json",
     "invalid-timestamp",
     "invalid-features",
@@ -375,3 +378,16 @@ def test_the_matrix_holds_what_a_plain_json_parser_reads(values: list[bytes]) ->
         features = json.loads(value)["features"]
         expected = [features.get(name) for name in batch.feature_names]
         np.testing.assert_array_equal(row, np.array(expected, np.float64))
+
+
+@pytest.mark.parametrize("key", [PARTITION_KEY, RocksDBStore.offset_key, b"\x00nowcast-anything"])
+def test_a_key_under_which_a_partition_keeps_something_of_its_own_is_rejected(key: bytes) -> None:
+    batch = decode_batch(
+        [key, b"\x00now"],
+        [b'{"timestamp": 10, "features": {"a": 1}}'] * 2,
+        np.full(2, 10.0),
+        limits=DecodeLimits(),
+        now=10.0,
+    )
+    assert [(event.position, event.code) for event in batch.rejected] == [(0, "reserved-key")]
+    assert batch.index.tolist() == [1]

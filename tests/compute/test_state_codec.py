@@ -142,7 +142,7 @@ NAMES_AT, PANES_AT, SMALL, NUMBERS = 52, 64, 8, 8 + 24  # of an entity with feat
         (16, "<I", 2**32 - 1, "must have .* bytes"),
         (20, "<d", math.nan, "pane_seconds: must be above 0"),
         (28, "<q", 2**60, "newest, seen: must be panes"),
-        (36, "<q", -5, "newest, seen: must be panes"),
+        (36, "<q", -(2**60), "newest, seen: must be panes"),
         (44, "<q", -2, "last_offset: must be at least -1"),
         (NAMES_AT, "<H", 60000, "feature names: must end"),
         (NAMES_AT + 2, "<2s", b"f1", "different names"),

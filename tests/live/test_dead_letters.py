@@ -283,7 +283,7 @@ def test_commands_list_and_retry(broker: Any) -> None:
     ("arguments", "changed", "reason"),
     [
         (["list"], {}, "does not exist at kafka://"),
-        (["retry"], {"broker": "kafka://127.0.0.1:1"}, "cannot read from Kafka at kafka://127.0.0.1:1"),
+        (["retry"], {"broker": "kafka://127.0.0.1:1"}, "cannot reach Kafka at kafka://127.0.0.1:1"),
     ],
 )
 def test_a_failure_is_one_line(embedded_broker: Any, arguments: Any, changed: Any, reason: str) -> None:

@@ -147,5 +147,5 @@ def test_a_worker_that_cannot_start_shows_its_last_lines() -> None:
         timeout=60,
     )
     assert done.returncode == 1
-    assert "nowcast: the worker ended with code 2; its last lines:" in done.stdout
+    assert "nowcast: the worker ended with code 1; its last lines:" in done.stdout
     assert "NOWCAST_DELIVERY" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app.cluster import find_free_port
+from app.embedded import EmbeddedBroker
 from tests.live.brokers import KafkaBroker
 from tests.live.workers import ROOT, Workers, worker_environment
 
@@ -66,11 +68,16 @@ def test_an_unknown_setting_is_named(tmp_path: Path) -> None:
     assert "NOWCAST_PANNES" in line
 
 
-def test_exactly_once_is_refused_as_long_as_it_is_not_there(tmp_path: Path) -> None:
-    code, line = start_in_vain({"delivery": "exactly_once", "data_dir": tmp_path})
-    assert code == 2
-    assert "NOWCAST_DELIVERY" in line
-    assert "at_least_once" in line
+def test_exactly_once_is_refused_on_a_broker_without_transactions(
+    embedded_broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    group = f"start-{uuid.uuid4().hex[:8]}"
+    code, line = start_in_vain(
+        {"broker": embedded_broker.url, "group": group, "delivery": "exactly_once", "data_dir": tmp_path}
+    )
+    assert code == 1
+    assert f"broker at {embedded_broker.url} has no transactions" in line
+    assert "NOWCAST_DELIVERY=at_least_once" in line
 
 
 def test_a_topic_with_other_partitions_ends_the_start(

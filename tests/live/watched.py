@@ -7,11 +7,14 @@ the worker that users start.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+from tables import stores
 
 POLL_SECONDS = 0.01
 
@@ -32,7 +35,9 @@ class Watch:
         return {"WATCH_DIR": str(self.folder)}
 
     def hold(self, switch: str = "scoring", value: str = "") -> None:
-        """Turn on `scoring`, `answers` (the broker's, for predictions) or `slow` (seconds a batch)."""
+        """Turn on `scoring`, `answers` (the broker's, for predictions), `slow` (seconds a batch) or
+        `restoring` (seconds for each write of a recovery).
+        """
         whole = self.folder / f"{switch}.part"
         whole.write_text(value)
         whole.rename(self.folder / switch)
@@ -79,9 +84,21 @@ def watch(app: Any, folder: Path) -> Any:
         tell(batch, scored=True)
 
     app.scorer.score = watched
+    _slow_down(stores.RocksDBStore, folder / "restoring")
     predictions = app.nowcast_settings.topic_predictions
     app.outbox._producer = lambda: _LateAnswers(app.producer._producer, folder / "answers", predictions)
     return app
+
+
+def _slow_down(store: Any, switch: Path) -> None:
+    restore = store.restore
+
+    def restore_slowly(*args: Any) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            time.sleep(float(switch.read_text()))
+        restore(*args)
+
+    store.restore = restore_slowly
 
 
 class _LateAnswers:

@@ -30,6 +30,7 @@ def learn(partition: Partition, keys: list[bytes], first_offset: int, pane: int,
         partition.watermark,
     )
     partition.columns.assign(learnt)
+    partition.mark_changed(slots)
     partition.watermark = scored.watermark
     partition.next_offset = max(partition.next_offset, first_offset + n)
 
@@ -183,3 +184,30 @@ def test_stored_values_are_readable_alone() -> None:
     learn(partition, [b"a"], 0, pane=5)
     checkpoint(partition, store)
     assert decode_entity(store.values[b"a"]).features == ("x",)
+
+
+def test_what_is_held_is_removed_neither_for_silence_nor_for_room() -> None:
+    store = DictStore()
+    partition = new_partition(store, max_entities=100)
+    learn(partition, [b"%03d" % i for i in range(200)], 0, pane=5)
+    checkpoint(partition, store)
+    learn(partition, [b"ahead"], 200, pane=50)
+    slots = partition.slots_of([b"000", b"new"])
+    partition.hold(slots)
+    assert checkpoint(partition, store).keys() >= {b"%03d" % i for i in range(1, 200)} | {b"ahead"}
+    assert b"new" not in store.values
+    assert partition.find(b"000") == slots[0]
+    assert partition.find(b"new") is None  # it has learnt nothing yet
+    assert len(partition) == 3
+    partition.let_go()
+    partition.watermark += 1
+    assert checkpoint(partition, store)[b"000"] is None
+
+
+def test_only_what_is_marked_is_written() -> None:
+    store = DictStore()
+    partition = new_partition(store)
+    slots = partition.slots_of([b"a", b"b"])
+    assert checkpoint(partition, store) == {}
+    partition.mark_changed(slots[:1])
+    assert checkpoint(partition, store).keys() == {b"a", PARTITION_KEY}

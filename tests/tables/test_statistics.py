@@ -1,0 +1,54 @@
+"""What the table of entity states takes for the changelog offset of its store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from app.factory import create_app
+from app.settings import Settings
+from tables.statistics import StatisticsTable
+from tables.stores import Item
+
+
+def make_table(**settings: Any) -> StatisticsTable:
+    return create_app(Settings(store="memory://", **settings)).statistics
+
+
+def offset_of(table: StatisticsTable) -> int | None:
+    return table.data.persisted_offset(TP(table.changelog_topic_name, 0))
+
+
+def items(n: int) -> list[Item]:
+    return [(b"e%d" % i, b"state") for i in range(n)]
+
+
+def test_the_store_has_the_changelog_up_to_the_last_record_written() -> None:
+    table = make_table()
+    table.write(0, items(3), 2)
+    assert offset_of(table) == 2
+    table.write(0, items(2), 4)
+    assert offset_of(table) == 4
+
+
+@pytest.mark.parametrize("has_some", [True, False])
+def test_where_another_worker_wrote_in_between_the_store_stays_behind_that_until_it_is_read(
+    has_some: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = make_table()
+    if has_some:
+        table.write(0, items(3), 2)
+    table.write(0, items(5), 9)  # the first of them is at 5
+    table.write(0, items(2), 11)
+    assert offset_of(table) == (2 if has_some else -1)
+    assert table.data.get_many(0, [b"e4"]) == [b"state"]
+    assert len([line for line in caplog.messages if "another worker wrote" in line]) == 1
+
+
+def test_gaps_that_transactions_leave_are_nobody_s_records() -> None:
+    table = make_table(delivery="exactly_once")
+    table.write(0, items(3), 2)
+    table.write(0, items(2), 5)
+    assert offset_of(table) == 5
