@@ -1,0 +1,226 @@
+"""Hours of faults at random: `make soak MINUTES=30`.
+
+Owns the rounds and the tally. Each round has a broker, topics and workers of its own, so memory, disk and
+judging stay bounded: a stream flows while faults come at random, then everything is put right, and what the
+workers made of the stream is compared with what an undisturbed worker makes of it. A round that fails leaves
+its logs. The seed of a round repeats it: the same stream and the same choices, though never the same
+interleaving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from tests.live.brokers import KafkaBroker
+from tests.live.chaos import Chaos
+from tests.live.faults import Trial, run_clean
+from tests.live.seeded import N_PARTITIONS, Stream, make_stream, steady
+from tests.live.streams import Reader
+from tests.live.verdict import Verdict, judge
+
+DELIVERIES = ("at_least_once", "exactly_once")
+ROUND_SECONDS = 120.0
+MOST_PER_SECOND = 1_500
+STANDSTILL_SECONDS = 1.0
+"""Less than this without a prediction is no standstill."""
+
+
+@dataclass
+class Tally:
+    """What was counted, of one round or of all."""
+
+    n_rounds: int = 0
+    n_events: int = 0
+    n_alerts: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    n_lost: int = 0
+    duplicates: Counter[str] = field(default_factory=Counter)
+    differences: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    still_seconds: float = 0.0
+    longest_still_seconds: float = 0.0
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Add what another one counted."""
+        for name in ("n_rounds", "n_events", "n_alerts", "n_lost", "seconds", "still_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("faults", "ended", "duplicates", "differences"):
+            getattr(self, name).update(getattr(other, name))
+        self.longest_still_seconds = max(self.longest_still_seconds, other.longest_still_seconds)
+        self.violations += other.violations
+
+    def __str__(self) -> str:
+        lines = [
+            f"  events {self.n_events:,}, alerts {self.n_alerts:,}, in {self.seconds:,.0f} s of stream",
+            f"  faults {sum(self.faults.values())} {_listed(self.faults)}",
+            f"  workers that ended by themselves {sum(self.ended.values())} {_listed(self.ended)}",
+            f"  without a prediction {self.still_seconds:,.0f} s, at most {self.longest_still_seconds:.0f} s",
+            f"  lost {self.n_lost}, differences {sum(self.differences.values())} {_listed(self.differences)}",
+            f"  duplicates {sum(self.duplicates.values())} {_listed(self.duplicates)}",
+            f"  violations {len(self.violations)}",
+        ]
+        return "\n".join(lines + [f"    {violation}" for violation in self.violations])
+
+
+def _listed(counts: Counter[str]) -> str:
+    return f"({'; '.join(f'{name}: {n}' for name, n in sorted(counts.items()))})" if counts else ""
+
+
+class Progress:
+    """Measures how long nothing was predicted, in a thread of its own."""
+
+    def __init__(self, broker: KafkaBroker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.still_seconds = self.longest_seconds = 0.0
+
+    def _watch(self) -> None:
+        with Reader(self._broker.bootstrap, "progress", N_PARTITIONS) as reader:
+            n_before, since = -1, time.monotonic()
+            while not self._over.wait(0.1):
+                try:
+                    n_now = reader.n_records(self._topic)
+                except KafkaException:
+                    continue
+                if n_now > n_before:
+                    self._note(time.monotonic() - since)
+                    n_before, since = n_now, time.monotonic()
+            self._note(time.monotonic() - since)
+
+    def _note(self, seconds: float) -> None:
+        if seconds >= STANDSTILL_SECONDS:
+            self.still_seconds += seconds
+            self.longest_seconds = max(self.longest_seconds, seconds)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def run_round(seed: int, delivery: str, seconds: float, folder: Path) -> Tally:
+    """Run one round and judge it; whatever goes wrong is a violation in its tally."""
+    rng = random.Random(seed)
+    per_second = rng.randrange(300, MOST_PER_SECOND)
+    stream = make_stream(rng.choice(["holding", "sliding"]), seed, int(per_second * seconds))
+    checkpoint_seconds = rng.choice([0.2, 0.5, 1.0])
+    print(
+        f"round SEED={seed}: {delivery}, {stream.name}, {per_second} events/s, "
+        f"checkpoints every {checkpoint_seconds} s",
+        flush=True,
+    )
+    tally = Tally(n_rounds=1)
+    with KafkaBroker() as broker:
+        try:
+            verdict = _disturb_and_judge(
+                folder, broker, stream, delivery, rng, seconds, checkpoint_seconds, tally
+            )
+        except Exception as error:
+            traceback.print_exc()
+            tally.violations.append(f"SEED={seed} {delivery}: {type(error).__name__}: {error}"[:500])
+        else:
+            tally.n_events, tally.n_alerts = verdict.n_events, verdict.n_alerts
+            tally.n_lost, tally.duplicates = len(verdict.lost), verdict.duplicates
+            tally.differences.update({kind: len(found) for kind, found in verdict.differences.items()})
+            faults = verdict.faults(exactly_once=delivery == "exactly_once")
+            if faults:
+                print(verdict)
+                tally.violations.append(f"SEED={seed} {delivery}: {', '.join(faults)}")
+        finally:
+            if tally.violations:
+                shutil.copy(broker.directory / "server.log", folder / "broker.log")
+    return tally
+
+
+def _disturb_and_judge(
+    folder: Path,
+    broker: KafkaBroker,
+    stream: Stream,
+    delivery: str,
+    rng: random.Random,
+    seconds: float,
+    checkpoint_seconds: float,
+    tally: Tally,
+) -> Verdict:
+    with Trial(folder, broker, stream, delivery, checkpoint_seconds=checkpoint_seconds) as trial:
+        chaos = Chaos(trial, rng)
+        tally.faults, tally.ended = chaos.faults, chaos.ended
+        chaos.begin()
+        started = time.monotonic()
+        feed = trial.feed_at(steady(seconds))
+        progress = Progress(broker, trial.topic_of("predictions"))
+        try:
+            with progress:
+                chaos.run(lambda: feed.is_over)
+        finally:
+            tally.seconds = time.monotonic() - started
+            tally.still_seconds, tally.longest_still_seconds = (
+                progress.still_seconds,
+                progress.longest_seconds,
+            )
+        chaos.put_right()
+        trial.await_all_committed()
+        found = trial.outcome()
+        topic = trial.topic
+    return judge(found, run_clean(folder / "clean", broker, stream, topic))
+
+
+def main() -> int:
+    """Run rounds until the time is over; return 1 if anything was violated."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, help="of the first round; the next ones count up")
+    parser.add_argument("--delivery", choices=[*DELIVERIES, "both"], default="both")
+    parser.add_argument("--round-seconds", type=float, default=ROUND_SECONDS)
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(100_000) if options.seed is None else options.seed
+    folder = Path(tempfile.mkdtemp(prefix="nowcast-soak-"))
+    totals = {delivery: Tally() for delivery in DELIVERIES if options.delivery in (delivery, "both")}
+    # A service manager's TERM is the same wish as Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    deadline = time.monotonic() + options.minutes * 60
+    try:
+        while time.monotonic() < deadline:
+            delivery = list(totals)[seed % len(totals)]
+            of_round = folder / f"round-{seed}"
+            of_round.mkdir()
+            tally = run_round(seed, delivery, options.round_seconds, of_round)
+            print(tally, flush=True)
+            totals[delivery].add(tally)
+            if tally.violations:
+                print(f"  logs: {of_round}", flush=True)
+            else:
+                shutil.rmtree(of_round)
+            seed += 1
+    except KeyboardInterrupt:
+        print("\nstopped; the round under way does not count")
+    for delivery, total in totals.items():
+        print(f"total of {total.n_rounds} rounds {delivery}\n{total}", flush=True)
+    violated = any(total.violations for total in totals.values())
+    if not violated:
+        shutil.rmtree(folder)
+    return 1 if violated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
