@@ -73,11 +73,11 @@ def nowcast_environment(place: Place) -> dict[str, str]:
     }
 
 
-def start_nowcast(place: Place) -> Child:
-    """Start Nowcast as it ships: RocksDB, checkpoints on."""
+def start_nowcast(place: Place, settings: Mapping[str, str] | None = None) -> Child:
+    """Start Nowcast as it ships: RocksDB, checkpoints on; `settings` come on top."""
     port = str(find_free_port())
     command = [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warn", "--web-port", port]
-    return Child(command, place.log, nowcast_environment(place))
+    return Child(command, place.log, {**nowcast_environment(place), **(settings or {})})
 
 
 def start_faust(place: Place) -> Child:

@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from numpy.typing import NDArray
 
@@ -84,8 +84,8 @@ def load_events(bootstrap: str, topic: str, events: Iterable[tuple[bytes, bytes]
     return n
 
 
-def watcher(bootstrap: str) -> Consumer:
-    """Return a consumer without a group, to look at offsets and to read with."""
+def watcher(bootstrap: str, **settings: Any) -> Consumer:
+    """Return a consumer that joins no group, to look at offsets and to read with."""
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -93,6 +93,7 @@ def watcher(bootstrap: str) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 5,
+            **settings,
         }
     )
 
@@ -101,6 +102,12 @@ def count_records(consumer: Consumer, topic: str, n_partitions: int) -> int:
     """Return how many records were ever written to a topic (transaction markers would count too)."""
     partitions = [TopicPartition(topic, i) for i in range(n_partitions)]
     return sum(consumer.get_watermark_offsets(partition)[1] for partition in partitions)
+
+
+def count_committed(consumer: Consumer, topic: str, n_partitions: int) -> int:
+    """Return how many records of a topic the consumer's group has done with."""
+    partitions = [TopicPartition(topic, i) for i in range(n_partitions)]
+    return sum(max(found.offset, 0) for found in consumer.committed(partitions, timeout=20))
 
 
 class Answers(NamedTuple):
@@ -117,24 +124,27 @@ class _Scored(msgspec.Struct):
 
 
 def read_predictions(bootstrap: str, topic: str, n_partitions: int) -> Answers:
-    """Read all that is in a topic of predictions."""
-    consumer = watcher(bootstrap)
+    """Read all that is in a topic of predictions, and committed."""
+    consumer = watcher(bootstrap, **{"enable.partition.eof": True})
     decode = msgspec.json.Decoder(_Scored).decode
     ids: list[str] = []
     scores: list[float] = []
     appended: list[int] = []
-    expected = count_records(consumer, topic, n_partitions)
-    consumer.assign([TopicPartition(topic, i, 0) for i in range(n_partitions)])
+    unfinished = set(range(n_partitions))
+    consumer.assign([TopicPartition(topic, i, 0) for i in unfinished])
     deadline = time.monotonic() + 60
-    while len(ids) < expected and time.monotonic() < deadline:
+    while unfinished:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{topic}: {len(ids)} records were read within 60 s, and the end not reached")
         for message in consumer.consume(10_000, timeout=0.5):
+            if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+                unfinished.discard(message.partition())
+                continue
             scored = decode(_value(message))
             ids.append(scored.id)
             scores.append(scored.score)
             appended.append(message.timestamp()[1])
     consumer.close()
-    if len(ids) < expected:
-        raise TimeoutError(f"{topic}: {len(ids)} of {expected} records were read within 60 s")
     return Answers(ids, np.array(scores), np.array(appended, np.int64))
 
 

@@ -69,6 +69,10 @@ class Child:
         """Return the end of what it wrote."""
         return self.log.read_text(errors="replace")[-4_000:]
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the process; `stop` is still to be called."""
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """Ask it to stop as an operator would, and wait."""
         self._stop_watching.set()
