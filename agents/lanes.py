@@ -95,8 +95,14 @@ class Lane:
         with contextlib.suppress(Exception):
             if self._begun:
                 await asyncio.wait_for(self._producer.abort_transaction(), STOP_SECONDS)
-        with contextlib.suppress(Exception):
+        try:
             await asyncio.wait_for(self._producer.stop(), STOP_SECONDS)
+        except asyncio.TimeoutError:
+            # Left alone, it would go on trying to send what is not wanted any more.
+            self._producer._sender.sender_task.cancel()
+            await self._producer.client.close()
+        except Exception as error:
+            log.debug("a producer ended with %r", error)
 
     async def send(self) -> None:
         """Hand over what is packed, unless a commit is under way and it may wait for its end."""

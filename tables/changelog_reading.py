@@ -24,6 +24,9 @@ MAX_RECORDS = 1_000
 
 REPORT_SECONDS = 5.0
 
+HELD_SECONDS = 60.0
+"""Without getting on, after which somebody is told that a transaction stands in the way."""
+
 _POLL_MS = 200
 
 T = TypeVar("T")
@@ -69,6 +72,7 @@ class Reading:
         for tp, place in self._places.items():
             consumer.seek(tp, place.position)
         report_at = self._progress.seconds + REPORT_SECONDS
+        tell_at, n_left = self._progress.seconds + HELD_SECONDS, self.n_left
         caught_up = False
         try:
             while True:
@@ -84,6 +88,10 @@ class Reading:
                 elif on_caught_up is None and self._progress.seconds >= report_at:
                     report_at = self._progress.seconds + REPORT_SECONDS
                     log.info("restoring state: %s", self._progress.describe())
+                    if self.n_left != n_left:
+                        tell_at, n_left = self._progress.seconds + HELD_SECONDS, self.n_left
+                    elif self._progress.seconds >= tell_at:
+                        self._tell_held()
                 await self._read_fetch(consumer)
         finally:
             if self._writing is not None:
@@ -117,6 +125,15 @@ class Reading:
             consumer.seek(tp, place.beginning)
         self._note(self._n_writing)
         return stale
+
+    def _tell_held(self) -> None:
+        for tp, place in self._places.items():
+            if place.n_left:
+                log.warning(
+                    "topic %s, partition %d: nothing is given out behind offset %d, though it ends at %d; a "
+                    "transaction that no worker holds is open there (kafka-transactions.sh find-hanging, abort)",
+                    *(tp.topic, tp.partition, place.position, place.end),
+                )
 
     def _note(self, n_records: int) -> None:
         n_partitions_left = sum(place.n_left > 0 for place in self._places.values())

@@ -78,6 +78,12 @@ def is_settled(workers: list[Worker]) -> bool:
     )
 
 
+def n_in_memory(worker: Worker) -> int:
+    """Return how many entities the workers have in memory, all together."""
+    _, body = worker.get("/api/workers")
+    return sum(row["n_entities"] for row in body["workers"])
+
+
 @contextmanager
 def stream_of_events(bootstrap: str, topic: str, per_second: int) -> Iterator[None]:
     """Send events all the while."""
@@ -123,6 +129,8 @@ def test_workers_that_join_leave_and_die_amid_a_stream_lose_nothing_and_learn_no
             wait_for(lambda: is_settled([one, two]), "two workers", [one, two])
             three.start()
             wait_for(lambda: is_settled([one, two, three]), "three workers", [one, two, three])
+            # Each entity in the memory of one worker: who gave a partition up has let go of its entities.
+            wait_for(lambda: n_in_memory(one) == N_ENTITIES, "entities held once", [one, two, three])
             assert two.stop() == 0
             wait_for(lambda: is_settled([one, three]), "two left", [one, three])
             n_before = reader.n_records(predictions)
