@@ -131,7 +131,7 @@ class Reading:
             if place.n_left:
                 log.warning(
                     "topic %s, partition %d: nothing is given out behind offset %d, though it ends at %d; a "
-                    "transaction that no worker holds is open there (kafka-transactions.sh find-hanging, abort)",
+                    "transaction is open there that nobody holds (kafka-transactions.sh find-hanging, abort)",
                     *(tp.topic, tp.partition, place.position, place.end),
                 )
 
