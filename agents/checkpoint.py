@@ -55,6 +55,13 @@ class Checkpoint:
         await self._outbox.open(partitions)
         self._scorer.resume()
 
+    async def release(self, partitions: Collection[int]) -> None:
+        """End transactions of these partitions that the broker keeps open though nobody holds them."""
+        try:
+            await self._outbox.release(partitions)
+        except CutOffError as error:
+            self.cut_off(error)
+
     async def take(self) -> Mapping[TP, int]:
         """Make durable everything processed so far.
 

@@ -46,6 +46,9 @@ MAX_WAITING = 16
 
 STOP_SECONDS = 5.0
 
+RELEASE_KEY = b"\x00nowcast-release"
+"""Of records that are never committed."""
+
 
 class Lane:
     """The transactions of one source partition.
@@ -143,6 +146,20 @@ class Lane:
             self._may_send.set()
         return None if last is None else last.last_offset
 
+    async def release(self, topics: Collection[str]) -> None:
+        """Write to topics and abort it, which ends a transaction that the broker keeps open there.
+
+        A broker that was killed can forget to end one in a partition. It is of the same producer id, so the
+        marker of this one is its end too; without that it would be committed with the next one.
+        """
+        with self._fence_told():
+            await self._begin()
+            for topic in topics:
+                self.outbox.pack(topic, self._source.partition, [RELEASE_KEY], [None])
+            await self.outbox.flush()
+            await self._producer.abort_transaction()
+            self._begun = False
+
     @contextlib.contextmanager
     def _fence_told(self) -> Iterator[None]:
         """Tell a fence also where the client, after the first time, complains of something else."""
@@ -170,6 +187,8 @@ class Lanes:
     ----------
     topic, group : str
         The topic of events, and the consumer group.
+    written : collection of str
+        Every topic that is written to.
     new_producer : callable
         Makes a producer, not started, of a transactional id.
     on_failure : callable
@@ -184,12 +203,14 @@ class Lanes:
         self,
         topic: str,
         group: str,
+        written: Collection[str],
         new_producer: Callable[[str], Any],
         on_failure: Callable[[BaseException], None],
         on_cut_off: Callable[[CutOffError], None],
     ) -> None:
         self._topic = topic
         self._group = group
+        self._written = written
         self._new_producer = new_producer
         self._on_failure = on_failure
         self._on_cut_off = on_cut_off
@@ -223,6 +244,17 @@ class Lanes:
             self._on_cut_off(CutOffError(f"its transactional ids have a newer holder ({error!r})"))
         else:
             self._on_failure(error)
+
+    async def release(self, partitions: Collection[int]) -> None:
+        """End transactions that the broker keeps open though nobody holds them.
+
+        Raises
+        ------
+        CutOffError
+            Another worker took the transactional id.
+        """
+        with _as_cut_off():
+            await asyncio.gather(*(self._lanes[number].release(self._written) for number in partitions))
 
     async def close(self) -> None:
         """Let go of all lanes."""

@@ -94,6 +94,9 @@ class Outbox:
     async def open(self, partitions: Collection[int]) -> None:
         """Prepare for the partitions assigned; nothing to do here."""
 
+    async def release(self, partitions: Collection[int]) -> None:
+        """End transactions that nobody holds; there are none here."""
+
     async def close(self) -> None:
         """Let go of what `open` made."""
 

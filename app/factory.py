@@ -21,7 +21,7 @@ from app.commands import models as models_command
 from app.commands import replay as replay_command
 from app.record_batch import RecordBatchSchema
 from app.settings import MAX_STATE_BYTES, Settings
-from app.topics import MESSAGE_OVERHEAD_BYTES
+from app.topics import MESSAGE_OVERHEAD_BYTES, changelog_topic
 from app.web import views
 from tables import header_names
 from tables.models import ModelsTable
@@ -121,6 +121,12 @@ def _new_outbox(app: Any) -> Outbox | Lanes:
     return Lanes(
         topic=settings.topic_events,
         group=settings.group,
+        written=[
+            settings.topic_predictions,
+            settings.topic_alerts,
+            settings.topic_dead_letters,
+            changelog_topic(settings),
+        ],
         new_producer=lambda name: app.producer.new_transactional(name, settings.transaction_timeout_seconds),
         on_failure=fail,
         on_cut_off=lambda error: app.checkpoint.cut_off(error),

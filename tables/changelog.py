@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from tables.calm import calm
-from tables.changelog_reading import ChangelogError, Place, Reading, in_thread, one_line
+from tables.changelog_reading import ChangelogError, Place, Reading, Release, in_thread, one_line
 from tables.progress import Progress
 from tables.restoring import Restorer
 from tables.stores import PartitionedStore
@@ -46,12 +46,17 @@ class Changelog:
     topic : str
     store : PartitionedStore
         Written in a thread, by one call at a time; at rest when a method has returned or was cancelled.
+    release : callable, optional
+        Awaited with the numbers of partitions in which a transaction seems to be open that nobody holds.
     """
 
-    def __init__(self, settings: Any, topic: str, store: PartitionedStore) -> None:
+    def __init__(
+        self, settings: Any, topic: str, store: PartitionedStore, release: Release | None = None
+    ) -> None:
         self._settings = settings
         self._topic = topic
         self._store = store
+        self._release = release
 
     async def restore(self, partitions: Collection[int], progress: Progress) -> None:
         """Bring partitions to the end that the changelog has now, from wherever the store is.
@@ -64,7 +69,7 @@ class Changelog:
 
         async def restore() -> None:
             places = await self._find_places(partitions)
-            reading = Reading(places, progress)
+            reading = Reading(places, progress, self._release)
             if reading.n_left:
                 async with self._open_consumer("read_committed") as consumer:
                     await reading.read(consumer)

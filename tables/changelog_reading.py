@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,8 +24,11 @@ MAX_RECORDS = 1_000
 
 REPORT_SECONDS = 5.0
 
-HELD_SECONDS = 60.0
-"""Without getting on, after which somebody is told that a transaction stands in the way."""
+HELD_SECONDS = 10.0
+"""Without getting on, after which a transaction that stands in the way is taken for one that nobody holds."""
+
+Release = Callable[[list[int]], Awaitable[None]]
+"""Ends what the broker keeps open in partitions of these numbers."""
 
 _POLL_MS = 200
 
@@ -54,7 +57,10 @@ class Place:
 class Reading:
     """The way of one consumer through the changelog; one fetch is written while the next one is read."""
 
-    def __init__(self, places: dict[TopicPartition, Place], progress: Progress) -> None:
+    def __init__(
+        self, places: dict[TopicPartition, Place], progress: Progress, release: Release | None = None
+    ) -> None:
+        self._release = release
         self._places = places
         self._progress = progress
         self._writing: asyncio.Future[list[TopicPartition]] | None = None
@@ -91,7 +97,8 @@ class Reading:
                     if self.n_left != n_left:
                         tell_at, n_left = self._progress.seconds + HELD_SECONDS, self.n_left
                     elif self._progress.seconds >= tell_at:
-                        self._tell_held()
+                        tell_at = self._progress.seconds + HELD_SECONDS
+                        await self._release_held()
                 await self._read_fetch(consumer)
         finally:
             if self._writing is not None:
@@ -126,14 +133,16 @@ class Reading:
         self._note(self._n_writing)
         return stale
 
-    def _tell_held(self) -> None:
-        for tp, place in self._places.items():
-            if place.n_left:
-                log.warning(
-                    "topic %s, partition %d: nothing is given out behind offset %d, though it ends at %d; a "
-                    "transaction is open there that nobody holds (kafka-transactions.sh find-hanging, abort)",
-                    *(tp.topic, tp.partition, place.position, place.end),
-                )
+    async def _release_held(self) -> None:
+        held = {tp: place for tp, place in self._places.items() if place.n_left}
+        for tp, place in held.items():
+            log.warning(
+                "topic %s, partition %d: nothing is given out behind offset %d, though it ends at %d; a "
+                "transaction is open there that nobody holds (kafka-transactions.sh find-hanging, abort)",
+                *(tp.topic, tp.partition, place.position, place.end),
+            )
+        if self._release is not None:
+            await self._release([tp.partition for tp in held])
 
     def _note(self, n_records: int) -> None:
         n_partitions_left = sum(place.n_left > 0 for place in self._places.values())

@@ -164,7 +164,12 @@ class TableManager(manager.TableManager):
             self._recovery = Recovery(
                 app,
                 self,
-                changelog=Changelog(app.nowcast_settings, table.changelog_topic_name, table.data),
+                changelog=Changelog(
+                    app.nowcast_settings,
+                    table.changelog_topic_name,
+                    table.data,
+                    release=lambda numbers: app.checkpoint.release(numbers),
+                ),
                 prepare=lambda numbers: app.checkpoint.begin(numbers),
                 beacon=self.beacon,
                 loop=self.loop,

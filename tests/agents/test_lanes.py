@@ -16,6 +16,7 @@ from agents.outbox import CutOffError
 from tests.agents.recording import RecordingProducer
 
 EVENTS = TP("events", 0)
+WRITTEN = ["predictions", "changelog"]
 STATE = [(b"sensor", b"state"), (b"\x00partition", b"7 3")]
 
 
@@ -79,7 +80,7 @@ class Worker:
         self.producers: list[TransactionalProducer] = []
         self.failures: list[BaseException] = []
         self.cuts: list[BaseException] = []
-        self.lanes = Lanes("events", "group", self._new, self.failures.append, self.cuts.append)
+        self.lanes = Lanes("events", "group", WRITTEN, self._new, self.failures.append, self.cuts.append)
 
     def _new(self, name: str) -> TransactionalProducer:
         self.producers.append(TransactionalProducer(name, self.log))
@@ -286,10 +287,23 @@ def test_one_id_that_cannot_be_taken_leaves_none_behind() -> None:
                 producer.fails["start"] = OSError("not allowed")
             return producer
 
-        lanes = Lanes("events", "group", new, worker.failures.append, worker.cuts.append)
+        lanes = Lanes("events", "group", WRITTEN, new, worker.failures.append, worker.cuts.append)
         with pytest.raises(OSError, match="not allowed"):
             await lanes.open([0, 1, 2])
         for producer in worker.producers:
             assert worker.steps(producer.name)[-1:] == ["stop"]
+
+    asyncio.run(run())
+
+
+def test_a_transaction_that_nobody_holds_is_ended_by_one_that_is_aborted() -> None:
+    async def run() -> None:
+        worker = Worker()
+        await worker.lanes.open([0, 1])
+        await worker.lanes.release([0])
+        assert worker.steps() == ["start", "begin", ("predictions", None), ("changelog", None), "abort"]
+        assert worker.steps("group-events-1") == ["start"]
+        await worker.lanes.make_durable("changelog", {0: STATE}, {EVENTS: 2})
+        assert worker.steps()[-1] == "commit"
 
     asyncio.run(run())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as AioPartition
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from faust.types import TP
@@ -40,7 +43,14 @@ class Topics:
                 bootstrap_servers=self.bootstrap, transactional_id=name, transaction_timeout_ms=60_000
             )
 
-        return Lanes(self.events, self.group, new, self.failures.append, self.cuts.append)
+        return Lanes(
+            self.events,
+            self.group,
+            [self.predictions, self.changelog],
+            new,
+            self.failures.append,
+            self.cuts.append,
+        )
 
     def _client(self) -> Consumer:
         return Consumer(
@@ -133,5 +143,39 @@ def test_who_was_replaced_commits_nothing_more(topics: Topics) -> None:
         assert await look(topics.read, topics.changelog) == [b"state", b"7 3"]
         assert await look(topics.committed) == 7
         assert not topics.failures
+
+    run(scenario())
+
+
+@pytest.fixture
+def trusting_broker(kafka_jars: Path) -> Iterator[KafkaBroker]:
+    """Give a broker that takes records of transactions that its coordinator knows nothing of."""
+    with KafkaBroker({"transaction.partition.verification.enable": "false"}) as broker:
+        yield broker
+
+
+def test_a_transaction_that_the_broker_forgot_to_end_is_ended_and_was_never_committed(
+    trusting_broker: KafkaBroker,
+) -> None:
+    topics = Topics(trusting_broker.bootstrap)
+
+    async def scenario() -> None:
+        former, successor, source = topics.lanes(), topics.lanes(), TP(topics.events, 0)
+        await former.open([0])
+        producer = former._lanes[0]._producer
+        await producer.begin_transaction()
+        for topic in (topics.predictions, topics.changelog):
+            # The client believes that the coordinator knows, which it does not: nobody will end it.
+            producer._txn_manager._txn_partitions.add(AioPartition(topic, 0))
+            await (await producer.send(topic, b"hanging", b"k", partition=0))
+        await successor.open([0])
+        try:
+            await successor.release([0])
+            successor.pack(topics.predictions, 0, [b"k"], [b"after"])
+            await successor.make_durable(topics.changelog, {0: STATE}, {source: 7})
+        finally:
+            await asyncio.gather(former.close(), successor.close())
+        assert await look(topics.read, topics.predictions) == [b"after"]
+        assert await look(topics.read, topics.changelog) == [b"state", b"7 3"]
 
     run(scenario())

@@ -32,6 +32,7 @@ class Log:
     records: dict[int, list[Any]] = field(default_factory=lambda: {0: [], 1: []})
     beginnings: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
     ends: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
+    held: dict[int, int] = field(default_factory=dict)
     records_a_fetch: int = 3
     fetches_before_failure: int = -1
     n_failures_at_start: int = 0
@@ -94,6 +95,8 @@ class Consumer:
         log.fetches_before_failure -= 1
         fetched = {}
         for tp, position in self._positions.items():
+            if position >= log.held.get(tp.partition, position + 1):
+                continue
             left = [record for record in log.records[tp.partition] if record.offset >= position]
             found = left[: log.records_a_fetch]
             # As the client does: past markers that follow what was given out.
@@ -321,3 +324,24 @@ def test_how_far_it_is_is_told_every_few_seconds(
     assert lines
     assert "of 2 partitions" in lines[0]
     assert "s left" in lines[-1]
+
+
+def test_a_transaction_that_holds_a_partition_up_is_released(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog_reading, "REPORT_SECONDS", 0.01)
+    monkeypatch.setattr(changelog_reading, "HELD_SECONDS", 0.05)
+    log.append(0, *entities(0, 10))
+    log.append(1, *entities(10, 3))
+    log.append(1, *entities(13, 4))
+    log.held[1] = 3
+    released: list[list[int]] = []
+
+    async def release(numbers: list[int]) -> None:
+        released.append(numbers)
+        log.held.clear()
+
+    store, progress = new_store(), Progress(2)
+    run(Changelog(SETTINGS, TOPIC, store, release).restore([0, 1], progress))
+    assert released == [[1]]
+    assert progress.n_records == 17
