@@ -25,8 +25,8 @@ worker: $(STAMP) ## start a worker on the broker of NOWCAST_BROKER (kafka://loca
 broker: $(STAMP) ## start an embedded broker, everything in memory; PORT=9092
 	$(BIN)/python -m app.embedded --port $(or $(PORT),9092)
 
-test: $(STAMP) ## run all tests; Apache Kafka's need Java 17 and Maven
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run all tests, two at a time; Apache Kafka's need Java 17 and Maven; JOBS=n, ARGS='-k name'
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that need no broker
 	$(BIN)/python -m pytest -m "not live" $(ARGS)
