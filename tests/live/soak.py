@@ -3,8 +3,8 @@
 Owns the rounds and the tally. Each round has a broker, topics and workers of its own, so memory, disk and
 judging stay bounded: a stream flows while faults come at random, then everything is put right, and what the
 workers made of the stream is compared with what an undisturbed worker makes of it. A round that fails leaves
-its logs. The seed of a round repeats it: the same stream and the same choices, though never the same
-interleaving.
+its logs and the broker's data. The seed of a round repeats it: the same stream and the same choices, though
+never the same interleaving.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.live.chaos import Chaos
 from tests.live.faults import Trial, run_clean
 from tests.live.seeded import N_PARTITIONS, Stream, make_stream, steady
 from tests.live.streams import Reader
-from tests.live.verdict import Verdict, judge
+from tests.live.verdict import Verdict, find_open_transactions, judge
 
 DELIVERIES = ("at_least_once", "exactly_once")
 ROUND_SECONDS = 120.0
@@ -92,17 +92,19 @@ class Progress:
         self.still_seconds = self.longest_seconds = 0.0
 
     def _watch(self) -> None:
-        with Reader(self._broker.bootstrap, "progress", N_PARTITIONS) as reader:
-            n_before, since = -1, time.monotonic()
-            while not self._over.wait(0.1):
+        n_before, since = -1, time.monotonic()
+        while not self._over.is_set():
+            # Anew after each failure: a client that met a broker amid its start may not know topics for long.
+            with Reader(self._broker.bootstrap, "progress", N_PARTITIONS) as reader:
                 try:
-                    n_now = reader.n_records(self._topic)
+                    while not self._over.wait(0.1):
+                        n_now = reader.n_records(self._topic)
+                        if n_now > n_before:
+                            self._note(time.monotonic() - since)
+                            n_before, since = n_now, time.monotonic()
                 except KafkaException:
-                    continue
-                if n_now > n_before:
-                    self._note(time.monotonic() - since)
-                    n_before, since = n_now, time.monotonic()
-            self._note(time.monotonic() - since)
+                    self._over.wait(0.5)
+        self._note(time.monotonic() - since)
 
     def _note(self, seconds: float) -> None:
         if seconds >= STANDSTILL_SECONDS:
@@ -148,7 +150,8 @@ def run_round(seed: int, delivery: str, seconds: float, folder: Path) -> Tally:
                 tally.violations.append(f"SEED={seed} {delivery}: {', '.join(faults)}")
         finally:
             if tally.violations:
-                shutil.copy(broker.directory / "server.log", folder / "broker.log")
+                broker.stop()
+                shutil.copytree(broker.directory, folder / "broker")
     return tally
 
 
@@ -178,9 +181,15 @@ def _disturb_and_judge(
                 progress.still_seconds,
                 progress.longest_seconds,
             )
-        chaos.put_right()
-        trial.await_all_committed()
-        found = trial.outcome()
+        try:
+            chaos.put_right()
+            trial.await_all_committed()
+            found = trial.outcome()
+        except Exception:
+            names = ("predictions", "alerts", "dead_letters", "changelog")
+            for line in find_open_transactions(broker.bootstrap, map(trial.topic_of, names)):
+                print(f"  {line}", flush=True)
+            raise
         topic = trial.topic
     return judge(found, run_clean(folder / "clean", broker, stream, topic))
 

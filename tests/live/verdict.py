@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +155,22 @@ def await_no_open_transaction(bootstrap: str, topic: str) -> list[int]:
         )
         time.sleep(0.1)
     return partitions
+
+
+def find_open_transactions(bootstrap: str, topics: Iterable[str]) -> list[str]:
+    """Return where readers of committed records are held back, one line a partition."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    found = []
+    for topic in topics:
+        partitions = list(admin.list_topics(topic, TIMEOUT_SECONDS).topics[topic].partitions)
+        stable = _ends(admin, topic, partitions, IsolationLevel.READ_COMMITTED)
+        ends = _ends(admin, topic, partitions, IsolationLevel.READ_UNCOMMITTED)
+        found += [
+            f"{topic}, partition {i}: a transaction is open at offset {stable[i]}, the end is {ends[i]}"
+            for i in partitions
+            if stable[i] != ends[i]
+        ]
+    return found
 
 
 def _ends(admin: AdminClient, topic: str, partitions: list[int], level: IsolationLevel) -> dict[int, int]:
