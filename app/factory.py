@@ -173,6 +173,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         # The leader topic elects a worker for timers that run once; Nowcast has none.
         "topic_disable_leader": True,
         "TableManager": TableManager,
+        "PartitionAssignor": "app.assignor:Assignor",
         "table_standby_replicas": settings.standby_replicas,
         # The batch in hand is finished before a rebalance, and then committed.
         "stream_wait_empty": True,

@@ -54,6 +54,7 @@ class Group:
         self._settings = settings
         self._static = static
         self.workers: dict[str, Child] = {}
+        self._ports: dict[str, str] = {}
 
     def start(self, name: str) -> None:
         """Start a worker, or start it again."""
@@ -63,7 +64,7 @@ class Group:
             "NOWCAST_DATA_DIR": str(self._place.directory / f"data-{name}"),
             **({"NOWCAST_INSTANCE_ID": name} if self._static else {}),
         }
-        port = str(find_free_port())
+        port = self._ports.setdefault(name, str(find_free_port()))
         command = [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "info", "--web-port", port]
         log = self._place.directory / f"{name}-{time.monotonic_ns()}.log"
         self.workers[name] = Child(command, log, environment)
