@@ -32,7 +32,7 @@ class Rows:
     timestamps : ndarray, shape (n,), float64, seconds
     matrix, mean, stddev, z : ndarray, shape (n, n_features), float64
     n_events : ndarray, shape (n,), float64
-    warming_up, replayed, forgotten : ndarray, shape (n,), bool
+    warming_up, forgotten : ndarray, shape (n,), bool
         Forgotten is what was known of alerts: the entity was silent for that long.
     """
 
@@ -47,7 +47,6 @@ class Rows:
     z: NDArray[np.float64]
     n_events: NDArray[np.float64]
     warming_up: NDArray[np.bool_]
-    replayed: NDArray[np.bool_]
     forgotten: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.int64]) -> Rows:

@@ -92,7 +92,6 @@ def meet(records: Sequence[Any], partition: Partition, events: EventBatch, setti
         z=normalise(matrix, scored.mean, scored.stddev),
         n_events=scored.n_events,
         warming_up=scored.n_events < settings.warmup_events,
-        replayed=scored.replayed,
         forgotten=scored.silence >= columns.n_panes * KEPT_WINDOWS,
     )
     faults: list[Fault] = []

@@ -1,7 +1,7 @@
 """Calls of a published model: in a thread, so that heartbeats and views go on, and with an end.
 
 Owns the thread, the timeout and what becomes of a call that does not return. How many rows a call gets is in
-`compute.model_pace.py`; what a model answers is in `compute/scoring.py`. A model is called once at a time.
+`compute/model_pace.py`; what a model answers is in `compute/scoring.py`. A model is called once at a time.
 
 ONNX Runtime ends a run between two nodes when asked to. A call that does not return even then (one node that
 takes for ever) keeps its thread, which is abandoned, and the next call gets a new one. While there are

@@ -274,7 +274,6 @@ class Scorer:
             scores,
             rows.timestamps,
             rows.n_events.astype(np.int64),
-            rows.replayed,
             rows.forgotten,
             decision.rule,
         )

@@ -75,7 +75,7 @@ def main() -> None:
         measure(
             stage,
             lambda rule=rule: evaluate_alerts(  # type: ignore[misc]
-                AlertColumns(N_ENTITIES), slots, scores, times, support, warm, warm, rule
+                AlertColumns(N_ENTITIES), slots, scores, times, support, warm, rule
             ),
         )
     columns = AlertColumns(N_ENTITIES)

@@ -87,7 +87,6 @@ def evaluate_alerts(
     scores: NDArray[np.float64],
     timestamps: NDArray[np.float64],
     support: NDArray[np.int64],
-    replayed: NDArray[np.bool_],
     forgotten: NDArray[np.bool_],
     rule: AlertRule,
 ) -> list[Transition]:
@@ -95,7 +94,7 @@ def evaluate_alerts(
 
     ``columns`` is changed in place: it belongs to the caller's table, and copying the state of all entities
     for each batch would cost more than the alerts. Any split of the events into batches gives the same
-    transitions. An event that is replayed changes nothing and raises nothing. One that is older than the last
+    transitions. What was applied before is left out by the caller. An event that is older than the last
     firing alert cannot resolve it, and counts as happening at that alert's time for the cool-down.
 
     Parameters
@@ -110,8 +109,6 @@ def evaluate_alerts(
         Event times.
     support : ndarray, shape (n,), int64
         Events in the entity's window.
-    replayed : ndarray, shape (n,), bool
-        Events that had been applied before.
     forgotten : ndarray, shape (n,), bool
         Events before which the entity was silent for so long that it starts anew.
     rule : AlertRule
@@ -128,14 +125,14 @@ def evaluate_alerts(
     >>> scores = np.array([0.1, 0.85, 0.86, 0.95, 0.7, 0.2, 0.9])
     >>> n = len(scores)
     >>> for transition in evaluate_alerts(columns, np.zeros(n, np.int64), scores, np.arange(n) * 1.0,
-    ...                                   np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n, bool), rule):
+    ...                                   np.zeros(n, np.int64), np.zeros(n, bool), rule):
     ...     print(*transition)
     1 firing warning 0
     3 firing critical 1
     5 resolved critical 0
     """
-    exceeds = (scores >= rule.threshold) & (support >= rule.min_support) & ~replayed
-    may_resolve = (scores < rule.resolve) & ~replayed
+    exceeds = (scores >= rule.threshold) & (support >= rule.min_support)
+    may_resolve = scores < rule.resolve
     is_firing, had_alert = columns.firing[slots] != QUIET, np.isfinite(columns.last_fired[slots])
     if exceeds.any():
         # An event may also end what an earlier one of this batch raises.

@@ -14,22 +14,19 @@ from compute.alerts import AlertRule, Transition, alert_id, evaluate_alerts
 RULE = AlertRule(threshold=0.8, critical=0.9, resolve=0.5, cooldown_seconds=100.0, min_support=30)
 N_SLOTS = 2
 
-Event = tuple[int, float, float, int, bool] | tuple[int, float, float, int, bool, bool]
-"""Slot, score, timestamp, support, replayed, and whether what was before is forgotten (False)."""
+Event = tuple[int, float, float, int] | tuple[int, float, float, int, bool]
+"""Slot, score, timestamp, support, and whether what was before is forgotten (False)."""
 
 
 def run(columns: AlertColumns, events: list[Event], rule: AlertRule = RULE) -> list[Transition]:
-    padded = [event if len(event) == 6 else (*event, False) for event in events]
-    slots, scores, timestamps, support, replayed, forgotten = (
-        zip(*padded, strict=True) if events else ((),) * 6
-    )
+    padded = [event if len(event) == 5 else (*event, False) for event in events]
+    slots, scores, timestamps, support, forgotten = zip(*padded, strict=True) if events else ((),) * 5
     return evaluate_alerts(
         columns,
         np.array(slots, np.int64),
         np.array(scores, np.float64),
         np.array(timestamps, np.float64),
         np.array(support, np.int64),
-        np.array(replayed, np.bool_),
         np.array(forgotten, np.bool_),
         rule,
     )
@@ -38,16 +35,14 @@ def run(columns: AlertColumns, events: list[Event], rule: AlertRule = RULE) -> l
 def run_one_entity(
     *scores_at: tuple[float, float], rule: AlertRule = RULE
 ) -> list[tuple[int, str, str, int]]:
-    return [tuple(t) for t in run(AlertColumns(1), [(0, s, at, 99, False) for s, at in scores_at], rule)]
+    return [tuple(t) for t in run(AlertColumns(1), [(0, s, at, 99) for s, at in scores_at], rule)]
 
 
 def run_plainly(events: list[Event], rule: AlertRule) -> list[Transition]:
     """Apply the rule to one event after the other, as its documentation says it."""
     states: dict[int, dict[str, float]] = {}
     transitions = []
-    for position, (slot, score, timestamp, support, replayed, *forgotten) in enumerate(events):
-        if replayed:
-            continue
+    for position, (slot, score, timestamp, support, *forgotten) in enumerate(events):
         if any(forgotten):
             states.pop(slot, None)
         state = states.setdefault(slot, {"level": 0, "last_fired": -math.inf, "suppressed": 0})
@@ -81,8 +76,8 @@ def test_a_score_at_the_critical_bound_fires_at_once_as_critical() -> None:
 
 
 def test_too_little_support_does_not_fire() -> None:
-    assert run(AlertColumns(1), [(0, 1.0, 0.0, 29, False)]) == []
-    assert len(run(AlertColumns(1), [(0, 1.0, 0.0, 30, False)])) == 1
+    assert run(AlertColumns(1), [(0, 1.0, 0.0, 29)]) == []
+    assert len(run(AlertColumns(1), [(0, 1.0, 0.0, 30)])) == 1
 
 
 def test_a_firing_alert_does_not_repeat_and_counts_what_it_kept_back() -> None:
@@ -156,7 +151,7 @@ def test_a_silent_entity_keeps_firing_until_it_speaks() -> None:
 
 
 def test_an_alert_is_forgotten_after_a_silence_that_long_with_its_cool_down() -> None:
-    events = [(0, 0.85, 0.0, 99, False), (0, 0.1, 10.0, 99, False, True), (0, 0.85, 11.0, 99, False)]
+    events = [(0, 0.85, 0.0, 99), (0, 0.1, 10.0, 99, True), (0, 0.85, 11.0, 99)]
     assert run(AlertColumns(1), events) == [
         Transition(0, "firing", "warning", 0),
         Transition(2, "firing", "warning", 0),
@@ -167,17 +162,9 @@ def test_a_score_that_is_not_a_number_changes_nothing() -> None:
     assert run_one_entity((math.nan, 0), (0.85, 1), (math.nan, 2)) == [(1, "firing", "warning", 0)]
 
 
-def test_a_replayed_event_neither_fires_nor_resolves_nor_is_counted() -> None:
-    columns = AlertColumns(1)
-    assert run(columns, [(0, 0.95, 0.0, 99, True)]) == []
-    assert len(run(columns, [(0, 0.85, 1.0, 99, False)])) == 1
-    assert run(columns, [(0, 0.1, 2.0, 99, True), (0, 0.95, 3.0, 99, True)]) == []
-    assert run(columns, [(0, 0.1, 4.0, 99, False)]) == [Transition(0, "resolved", "warning", 0)]
-
-
 def test_since_is_the_time_of_the_first_firing_alert() -> None:
     columns = AlertColumns(1)
-    run(columns, [(0, 0.85, 5.0, 99, False), (0, 0.95, 6.0, 99, False)])
+    run(columns, [(0, 0.85, 5.0, 99), (0, 0.95, 6.0, 99)])
     assert (columns.since[0], columns.last_fired[0]) == (5.0, 6.0)
 
 
@@ -192,14 +179,13 @@ EVENTS = st.lists(
         st.sampled_from([0.0, 0.49, 0.5, 0.7, 0.8, 0.85, 0.9, 1.0, math.nan]),
         st.integers(-20, 400).map(float),
         st.sampled_from([99, 99, 30, 29]),
-        st.sampled_from([False] * 5 + [True]),
     ),
     max_size=40,
 )
 SILENCES = EVENTS.flatmap(
     lambda events: st.lists(
         st.sampled_from([False] * 4 + [True]), min_size=len(events), max_size=len(events)
-    ).map(lambda flags: [(*e, flag and not e[4]) for e, flag in zip(events, flags, strict=True)])
+    ).map(lambda flags: [(*e, flag) for e, flag in zip(events, flags, strict=True)])
 )
 """Events, before some of which their entities were silent for so long that they start anew."""
 
@@ -251,7 +237,7 @@ def test_an_alert_fires_again_only_after_it_resolved_or_to_escalate(
 def test_every_exceedance_is_published_or_counted_once(events: list[Event], rule: AlertRule) -> None:
     columns = AlertColumns(N_SLOTS)
     transitions = run(columns, events, rule)
-    exceedances = [e for e in events if e[1] >= rule.threshold and e[3] >= rule.min_support and not e[4]]
+    exceedances = [e for e in events if e[1] >= rule.threshold and e[3] >= rule.min_support]
     published = sum(transition.state == "firing" for transition in transitions)
     counted = sum(transition.suppressed for transition in transitions) + int(columns.suppressed.sum())
     assert published + counted == len(exceedances)
