@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import transport
+from app.client_thread import ConsumerThread
 from app.record_batch import RecordBatch, RecordBatchSchema, split
-from app.transport import BatchOptions, Consumer, ConsumerThread
+from app.transport import BatchOptions, Consumer
 
 EVENTS = TP("events", 2)
 CHANGELOG = TP("nowcast-statistics-changelog", 2)
