@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     topic_alerts: Topic = "alerts"
     topic_dead_letters: Topic = "dead-letters"
     topic_models: Topic = "models"
+    topic_labels: Topic = "labels"
+    topic_evaluations: Topic = "evaluations"
     retention_hours: float = Field(168.0, gt=0, description="of predictions, alerts and dead letters")
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     session_timeout_seconds: float = Field(30.0, ge=6, le=300)
@@ -79,6 +81,40 @@ class Settings(BaseSettings):
     model: str = Field("", description="name of the model that serves; empty: the one published last")
     model_timeout_seconds: float = Field(10.0, ge=0.1, le=300, description="of one call of the model")
     max_artefact_bytes: int = Field(64_000_000, ge=1_000, le=1_000_000_000)
+
+    # Labels and evaluation
+    label_delay_seconds: float = Field(3_600.0, ge=0, le=86_400 * 31, description="0: only events' own labels")
+    evaluation_seconds: float = Field(5.0, ge=0.2, le=3_600, description="between two evaluations")
+    evaluation_groups: str = Field("", max_length=200, description="pattern whose first group names an entity's")
+
+    # Champion and challengers
+    promotion: Literal["by_hand", "by_rule"] = "by_hand"
+    promotion_min_labels: int = Field(200, ge=10, le=10_000_000)
+    promotion_margin: float = Field(0.0, ge=0, le=1)
+    promotion_significance: float = Field(0.01, gt=0, le=0.5)
+    max_challengers: int = Field(3, ge=0, le=16)
+    challenger_timeout_seconds: float = Field(1.0, ge=0.05, le=300, description="of one call of a challenger")
+
+    # Training from the stream
+    train_task: Literal["", "classification", "regression"] = ""
+    train_name: str = Field("trained", pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="name of the model")
+    train_every_seconds: float = Field(0.0, ge=0, le=86_400 * 366, description="0: on no schedule")
+    train_after_labels: int = Field(0, ge=0, le=1_000_000_000, description="new labels; 0: whatever comes")
+    train_on_drift: bool = False
+    train_events: int = Field(20_000, ge=100, le=5_000_000, description="labelled events held in memory")
+    train_timeout_seconds: float = Field(3_600.0, ge=1, le=86_400 * 7)
+
+    # Online learning
+    online_task: Literal["", "classification", "regression"] = ""
+
+    # Drift
+    drift: bool = False
+    drift_threshold: float = Field(0.2, gt=0, le=10, description="population stability index")
+    drift_reference_events: int = Field(2_000, ge=100, le=1_000_000)
+
+    # Signatures
+    signing_key: Path | None = Field(None, description="private key (PEM, Ed25519) of who publishes")
+    trusted_keys: Path | None = Field(None, description="public keys (PEM) of who may publish")
 
     # Alerts
     alert_threshold: float = Field(0.8, ge=0, le=1)
