@@ -16,6 +16,7 @@ from agents.model_calls import ModelCaller, ModelTimeoutError
 from compute import detector
 from compute.alerts import AlertRule
 from compute.inputs import model_inputs
+from compute.metadata import Label
 from compute.scoring import Scores
 
 
@@ -65,6 +66,9 @@ class Decision:
     probabilities : ndarray, shape (n, n_classes), float64, or None
     rule : AlertRule or None
         The rule that the scores are held against; None where they are no measure of alarm.
+    kind : {"anomaly", "classification", "regression"}
+    positive : int or None
+        Index of the class whose probability the score is.
     faults : dict of int to (str, str)
         Code and message of the rows that could not be decided.
     """
@@ -74,18 +78,26 @@ class Decision:
     scores: NDArray[np.float64]
     predictions: Any
     probabilities: NDArray[np.float64] | None = None
-    class_names: tuple[str, ...] = ()
+    classes: tuple[Label, ...] = ()
     rule: AlertRule | None = None
+    kind: str = "anomaly"
+    positive: int | None = None
     faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by column of the probabilities."""
+        return tuple(map(str, self.classes))
+
     def take(self, rows: NDArray[np.int64]) -> Decision:
-        """Return some of the rows, none of which is at fault."""
+        """Return some of the rows, which are ascending."""
+        places = {row: place for place, row in enumerate(rows.tolist())} if self.faults else {}
         return replace(
             self,
             scores=self.scores.take(rows),
             predictions=_take(self.predictions, rows),
             probabilities=None if self.probabilities is None else self.probabilities.take(rows, axis=0),
-            faults={},
+            faults={places[row]: fault for row, fault in self.faults.items() if row in places},
         )
 
 
@@ -127,21 +139,31 @@ async def decide_by_model(
         result.scores,
         result.predictions,
         result.probabilities,
-        tuple(map(str, model.classes or ())),
-        _rule_for(model, rule),
+        tuple(model.classes or ()),
+        rule_for(model.kind, model.threshold, rule),
+        model.kind,
+        _positive_of(model),
         faults,
     )
 
 
-def _rule_for(model: Any, rule: AlertRule) -> AlertRule | None:
-    if model.threshold is not None:
+def rule_for(kind: str, threshold: float | None, rule: AlertRule) -> AlertRule | None:
+    """Return the rule that the scores of such a model are held against."""
+    if threshold is not None:
         return replace(
             rule,
-            threshold=model.threshold,
-            critical=max(rule.critical, model.threshold) if model.kind != "regression" else np.inf,
-            resolve=min(rule.resolve, model.threshold) if model.kind != "regression" else model.threshold,
+            threshold=threshold,
+            critical=max(rule.critical, threshold) if kind != "regression" else np.inf,
+            resolve=min(rule.resolve, threshold) if kind != "regression" else threshold,
         )
-    return None if model.kind == "regression" else rule
+    return None if kind == "regression" else rule
+
+
+def _positive_of(model: Any) -> int | None:
+    if model.kind != "classification":
+        return None
+    positive = model.metadata.output.positive
+    return len(model.classes) - 1 if positive is None else model.classes.index(positive)
 
 
 def _take(column: Any, rows: NDArray[np.int64]) -> Any:

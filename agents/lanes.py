@@ -55,10 +55,10 @@ class Lane:
 
     Parameters
     ----------
-    source : aiokafka.TopicPartition
-        Whose events these are; its offset is committed with what came of them.
+    partition : int
+        Number of the partition of events and of labels; their offsets are committed with what came of them.
     group : str
-        Consumer group of that offset.
+        Consumer group of these offsets.
     producer : aiokafka.AIOKafkaProducer
         Transactional; `start` fences off whoever had its id.
     on_failure : callable
@@ -66,13 +66,13 @@ class Lane:
     """
 
     def __init__(
-        self, source: TopicPartition, group: str, producer: Any, on_failure: Callable[[BaseException], None]
+        self, partition: int, group: str, producer: Any, on_failure: Callable[[BaseException], None]
     ) -> None:
-        self._source = source
+        self._partition = partition
         self._group = group
         self._producer = producer
         self._on_failure = on_failure
-        self._committed: int | None = None
+        self._committed: dict[TopicPartition, int] = {}
         self._begun = False
         self._fence: BaseException | None = None
         self._beginning = asyncio.Lock()
@@ -125,23 +125,25 @@ class Lane:
         return cut
 
     async def commit(
-        self, cut: Outbox, topic: str, items: list[Item] | None, offset: int | None
+        self, cut: Outbox, topic: str, items: list[Item] | None, offsets: Mapping[TopicPartition, int]
     ) -> int | None:
-        """Commit what was cut, with changed entities and the offset; return the changelog's last offset."""
+        """Commit what was cut, with changed entities and offsets; return the changelog's last offset."""
         last: Packed | None = None
         try:
             if items:
                 keys, values = zip(*items, strict=True)
-                last = cut.pack(topic, self._source.partition, keys, values)[-1]
-            if items or (offset is not None and offset != self._committed):
+                last = cut.pack(topic, self._partition, keys, values)[-1]
+            new = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+            if items or new:
                 with self._fence_told():
                     await self._begin()
                     await cut.flush()
-                    if offset is not None:
-                        offsets = {self._source: OffsetAndMetadata(offset, "")}
-                        await self._producer.send_offsets_to_transaction(offsets, self._group)
+                    if new:
+                        committed = {tp: OffsetAndMetadata(offset, "") for tp, offset in new.items()}
+                        await self._producer.send_offsets_to_transaction(committed, self._group)
                     await self._producer.commit_transaction()
-                self._begun, self._committed = False, offset
+                self._begun = False
+                self._committed.update(new)
         finally:
             self._may_send.set()
         return None if last is None else last.last_offset
@@ -155,7 +157,7 @@ class Lane:
         with self._fence_told():
             await self._begin()
             for topic in topics:
-                self.outbox.pack(topic, self._source.partition, [RELEASE_KEY], [None])
+                self.outbox.pack(topic, self._partition, [RELEASE_KEY], [None])
             await self.outbox.flush()
             await self._producer.abort_transaction()
             self._begun = False
@@ -235,9 +237,8 @@ class Lanes:
         self._lanes = lanes
 
     def _new_lane(self, number: int) -> Lane:
-        source = TopicPartition(self._topic, number)
         producer = self._new_producer(f"{self._group}-{self._topic}-{number}")
-        return Lane(source, self._group, producer, self._fail)
+        return Lane(number, self._group, producer, self._fail)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, FENCED):
@@ -268,9 +269,11 @@ class Lanes:
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         headers: Iterable[Headers] | None = None,
+        source: int | None = None,
     ) -> list[Packed]:
-        """Pack records in the lane of their partition; nothing is sent before `send`."""
-        return self._lanes[partition].outbox.pack(topic, partition, keys, values, headers)
+        """Pack records in the lane of the partition they come of; nothing is sent before `send`."""
+        lane = self._lanes[partition if source is None else source]
+        return lane.outbox.pack(topic, partition, keys, values, headers)
 
     async def send(self) -> None:
         """Hand over what is packed, in the order of each partition."""
@@ -304,11 +307,13 @@ class Lanes:
             Another worker took a transactional id, or the broker ended a transaction that took too long.
         """
         # No await before all are cut: what they hold, changes and offsets are of one moment.
-        by_number = {tp.partition: offset for tp, offset in offsets.items()}
+        by_number: dict[int, dict[TopicPartition, int]] = {}
+        for tp, offset in offsets.items():
+            by_number.setdefault(tp.partition, {})[TopicPartition(*tp)] = offset
         numbers = [n for n in self._lanes if n in by_number or n in changes]
         cuts = [(self._lanes[n], self._lanes[n].cut()) for n in numbers]
         commits = [
-            lane.commit(cut, topic, changes.get(n), by_number.get(n))
+            lane.commit(cut, topic, changes.get(n), by_number.get(n, {}))
             for n, (lane, cut) in zip(numbers, cuts, strict=True)
         ]
         results = await asyncio.gather(*commits, return_exceptions=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.dead_letters import Fault
 from agents.decide import Rows
 from compute.alerts import KEPT_WINDOWS
 from compute.entity_columns import Learnt
@@ -21,9 +22,6 @@ from compute.normalisation import normalise
 from compute.panes import pane_index
 from compute.statistics import score_and_learn
 from tables.partition import Partition
-
-Fault = tuple[int, str, str]
-"""Position in the record batch, code, message."""
 
 
 @dataclass(frozen=True)

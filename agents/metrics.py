@@ -60,6 +60,9 @@ class Metrics:
         self._dead_letters = Counter(
             "nowcast_dead_letters", "Events that could not be processed", ["code"], registry=registry
         )
+        self._labels = Counter(
+            "nowcast_labels", "Labels by what became of them", ["outcome"], registry=registry
+        )
         self._batch_events = Histogram(
             "nowcast_batch_events",
             "Events scored in one go: a record batch, or a part",
@@ -127,6 +130,11 @@ class Metrics:
         for state, severity in alerts:
             self._alerts.labels(state, severity).inc()
         self._remember(n_events)
+
+    def labels_joined(self, outcomes: Mapping[str, int]) -> None:
+        """Count labels by outcome."""
+        for outcome, n in outcomes.items():
+            self._labels.labels(outcome).inc(n)
 
     def model_called(self, seconds: float) -> None:
         """Count one call of a model that answered."""

@@ -50,7 +50,8 @@ class ModelCaller:
     model : compute.scoring.Model
     timeout_seconds : float
         After so long a call is given up.
-    metrics : Metrics
+    metrics : Metrics or None
+        Counts the calls; None for a model that does not serve.
     clock : callable
         Gives monotonic seconds; the pace is measured by it.
 
@@ -60,18 +61,21 @@ class ModelCaller:
         `pace.n_rows` is how many rows the next call should have at most.
     n_abandoned : int
         Calls that were given up and have not returned.
+    n_expired : int
+        Calls that were given up since one was answered.
     """
 
     def __init__(
         self,
         model: Any,
         timeout_seconds: float,
-        metrics: Metrics,
+        metrics: Metrics | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
         self.pace = Pace(timeout_seconds)
         self.n_abandoned = 0
+        self.n_expired = 0
         self._timeout_seconds = timeout_seconds
         self._metrics = metrics
         self._clock = clock
@@ -111,12 +115,16 @@ class ModelCaller:
                 self._abandon(answer)
         # One that was about to answer when it was asked to end did answer.
         if not answer.done() or (options.terminate and answer.exception() is not None):
-            self._metrics.model_timed_out()
+            if self._metrics is not None:
+                self._metrics.model_timed_out()
             self.pace = self.pace.expired(n_rows)
+            self.n_expired += 1
             raise ModelTimeoutError(f"{self._name(n_rows)} within {self._timeout_seconds:g} s")
         seconds, result, errors = answer.result()
-        self._metrics.model_called(seconds)
+        if self._metrics is not None:
+            self._metrics.model_called(seconds)
         self.pace = self.pace.answered(n_rows, seconds)
+        self.n_expired = 0
         return result, errors
 
     def close(self) -> None:

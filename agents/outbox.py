@@ -112,8 +112,12 @@ class Outbox:
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         headers: Iterable[Headers] | None = None,
+        source: int | None = None,
     ) -> list[Packed]:
-        """Pack records into batches of one partition, in order; nothing is sent before `send`."""
+        """Pack records into batches of one partition, in order; nothing is sent before `send`.
+
+        `source` is the partition they come of, where that is another one.
+        """
         if not values:
             return []
         now_ms = int(time.time() * 1000)  # one call for all: the records leave together

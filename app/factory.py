@@ -5,12 +5,15 @@ Owns the wiring and the settings of Faust that differ from its defaults, each wi
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import faust
+from faust.types import TP
 from faust.web.drivers import aiohttp as web_driver
 
 from agents.checkpoint import Checkpoint
+from agents.label import Labeller
 from agents.lanes import Lanes
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
@@ -19,8 +22,10 @@ from app import transport
 from app.commands import dead_letters as dead_letters_command
 from app.commands import models as models_command
 from app.commands import replay as replay_command
+from app.commands import train as train_command
 from app.record_batch import RecordBatchSchema
 from app.settings import MAX_STATE_BYTES, Settings
+from app.supervision.supervisor import Supervisor
 from app.topics import MESSAGE_OVERHEAD_BYTES, changelog_topic
 from app.web import views
 from tables import header_names
@@ -48,14 +53,18 @@ class App(faust.App):
     models: ModelsTable
     metrics: Metrics
     scorer: Scorer
+    labeller: Labeller
+    supervision: Supervisor
 
     async def on_start(self) -> None:
         """Begin to read models with everything else; the agent waits for them."""
         await super().on_start()
         await self.models.start()
+        await self.supervision.start()
 
     async def on_stop(self) -> None:
         """Stop reading models once nothing is scored any more."""
+        await self.supervision.stop()
         await super().on_stop()
         await self.outbox.close()
         await self.models.stop()
@@ -80,7 +89,11 @@ def create_app(settings: Settings) -> App:
         *(settings, app.statistics, app.models, app.outbox, app.metrics),
         session=lambda: (app.rebalancing_count, app.should_stop),
         on_progress=lambda: app.consumer.note_progress(),  # type: ignore[attr-defined]
+        labels_end=lambda number: app.consumer.end_offset(  # type: ignore[attr-defined]
+            TP(settings.topic_labels, number)
+        ),
     )
+    app.labeller = Labeller(settings, app.statistics, app.outbox, app.scorer)
     app.checkpoint = Checkpoint(
         app.scorer,
         app.statistics,
@@ -89,7 +102,7 @@ def create_app(settings: Settings) -> App:
         rejoin=lambda: app.consumer.rejoin(),  # type: ignore[attr-defined]
     )
     app.batch_options = transport.BatchOptions(
-        topics=frozenset([settings.topic_events]),
+        topics=frozenset([settings.topic_events, settings.topic_labels]),
         max_events=settings.batch_events,
         max_bytes=settings.batch_bytes,
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
@@ -97,9 +110,11 @@ def create_app(settings: Settings) -> App:
         checkpoint=app.checkpoint.take,
     )
     app.on_partitions_revoked.connect(app.checkpoint.forget, weak=False)  # type: ignore[arg-type]
-    _register_agent(app)
+    app.supervision = Supervisor(app)
+    _register_agents(app)
     views.register(app)
     replay_command.register(app)
+    train_command.register(app)
     models_command.register(app)
     dead_letters_command.register(app)
     return app
@@ -125,6 +140,7 @@ def _new_outbox(app: Any) -> Outbox | Lanes:
             settings.topic_predictions,
             settings.topic_alerts,
             settings.topic_dead_letters,
+            settings.topic_labels,
             changelog_topic(settings),
         ],
         new_producer=lambda name: app.producer.new_transactional(name, settings.transaction_timeout_seconds),
@@ -133,22 +149,24 @@ def _new_outbox(app: Any) -> Outbox | Lanes:
     )
 
 
-def _register_agent(app: App) -> None:
-    topic = app.topic(
-        app.nowcast_settings.topic_events,
-        schema=RecordBatchSchema(),
-        maxsize=transport.QUEUED_BATCHES,
-    )
+def _register_agents(app: App) -> None:
+    settings = app.nowcast_settings
+    _register_agent(app, "score", settings.topic_events, lambda batch: app.scorer.score(batch))
+    _register_agent(app, "label", settings.topic_labels, lambda batch: app.labeller.label(batch))
 
-    @app.agent(topic, name="score")
-    async def score(stream: Any) -> None:
+
+def _register_agent(app: App, name: str, topic: str, process: Callable[[Any], Awaitable[None]]) -> None:
+    channel = app.topic(topic, schema=RecordBatchSchema(), maxsize=transport.QUEUED_BATCHES)
+
+    @app.agent(channel, name=name)
+    async def agent(stream: Any) -> None:
         # Every published model is held before the first event is scored.
         await app.models.catch_up(timeout=app.conf.broker_request_timeout)
         async for batch in stream:
             if app.crashed:  # Faust starts an agent anew even then, and its queue still holds batches
-                raise RuntimeError("the application has crashed, nothing more is scored")
+                raise RuntimeError("the application has crashed, nothing more is processed")
             try:
-                await app.scorer.score(batch)
+                await process(batch)
             except Exception as error:
                 # Faust would log, skip the batch and go on; the events would be lost. It also takes a last
                 # checkpoint on its way out, which must not hold half of this batch.

@@ -1,7 +1,8 @@
 """Replay: send events to a topic, paced, in batches, and wait until the broker has them all.
 
 Owns the way from events to records. Where events come from is left to `app.sources`, when they are due
-to `app.pacing`, batches and acknowledgements to the outbox that the agents use too.
+to `app.pacing`, labels that come later to `app.late_labels`, batches and acknowledgements to the outbox
+that the agents use too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from agents.outbox import MAX_BATCH_BYTES, Outbox
+from app.late_labels import LateLabels
 from app.pacing import Pace
 from app.settings import Settings
 from app.sources import Event
@@ -37,10 +39,11 @@ class _Value(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True)
 class ReplaySummary:
-    """What a replay did; every event counted was acknowledged by the broker."""
+    """What a replay did; every event, and every label sent later, was acknowledged by the broker."""
 
     n_events: int
     seconds: float
+    n_labels: int = 0
 
     @property
     def events_per_second(self) -> float:
@@ -98,8 +101,11 @@ async def replay_events(
     pace: Pace | None = None,
     stopping: asyncio.Event | None = None,
     on_sent: Callable[[int], object] = lambda n_events: None,
+    late_labels: LateLabels | None = None,
 ) -> ReplaySummary:
     """Send events until they end or `stopping` is set, then wait for the broker's answers.
+
+    With `late_labels` the events go without their labels; these follow, the last ones after the last event.
 
     Parameters
     ----------
@@ -115,6 +121,8 @@ async def replay_events(
         Ends the replay before its time; what was handed over is still waited for.
     on_sent : callable
         Called with the number of events handed over since the last call.
+    late_labels : LateLabels, optional
+        Takes the labels, and sends them when they are due. Those not yet due when `stopping` is set are lost.
 
     Raises
     ------
@@ -129,17 +137,27 @@ async def replay_events(
     n_sent = 0
     for turn in _turns(pace.schedule(events), lambda: time.monotonic() - start_clock, pace):
         if isinstance(turn, float):
-            await _wait(stopping, turn)
+            await _wait(stopping, turn, outbox, late_labels)
         else:
-            _pack(outbox, topic, partition_of, turn, start if pace.is_limited else time.time(), pace)
+            event_start = start if pace.is_limited else time.time()
+            _pack(outbox, topic, partition_of, turn, event_start, pace, late_labels)
             await outbox.send()
+            if late_labels is not None:
+                await late_labels.send(outbox, time.monotonic())
             await asyncio.sleep(0)  # let the client send, also when there was nothing to wait for
             n_sent += len(turn)
             on_sent(len(turn))
         if stopping.is_set():
             break
     await outbox.flush()
-    return ReplaySummary(n_sent, time.monotonic() - start_clock)
+    seconds = time.monotonic() - start_clock
+    if late_labels is None:
+        return ReplaySummary(n_sent, seconds)
+    while late_labels.are_waiting and not stopping.is_set():
+        left = late_labels.seconds_left(time.monotonic())
+        await _wait(stopping, max(left, MIN_WAIT_SECONDS), outbox, late_labels)
+    await outbox.flush()
+    return ReplaySummary(n_sent, seconds, late_labels.n_labels)
 
 
 Due = tuple[float, Event]
@@ -175,23 +193,42 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _pack(
-    outbox: Outbox, topic: str, partition_of: Partitioner, turn: list[Due], start: float, pace: Pace
+    outbox: Outbox,
+    topic: str,
+    partition_of: Partitioner,
+    turn: list[Due],
+    start: float,
+    pace: Pace,
+    late_labels: LateLabels | None,
 ) -> None:
-    by_partition: dict[int, tuple[list[bytes], list[bytes]]] = {}
+    by_partition: dict[int, tuple[list[bytes], list[bytes], list[Label]]] = {}
     for due, event in turn:
         partition = partition_of(event.key)
         timestamp = round(start + due, 6) if pace.now else event.timestamp
-        value = _encode(_Value(timestamp, event.features, event.label, event.id))
-        keys_and_values = by_partition.get(partition)
-        if keys_and_values is None:
-            by_partition[partition] = ([event.key], [value])
+        label = event.label if late_labels is None else None
+        value = _encode(_Value(timestamp, event.features, label, event.id))
+        columns = by_partition.get(partition)
+        if columns is None:
+            by_partition[partition] = ([event.key], [value], [event.label])
         else:
-            keys_and_values[0].append(event.key)
-            keys_and_values[1].append(value)
-    for partition, (keys, values) in by_partition.items():
-        outbox.pack(topic, partition, keys, values, repeat([]))
+            columns[0].append(event.key)
+            columns[1].append(value)
+            columns[2].append(event.label)
+    for partition, (keys, values, labels) in by_partition.items():
+        packed = outbox.pack(topic, partition, keys, values, repeat([]))
+        if late_labels is not None:
+            late_labels.keep(packed, keys, labels, time.monotonic())
 
 
-async def _wait(stopping: asyncio.Event, seconds: float) -> None:
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+async def _wait(
+    stopping: asyncio.Event, seconds: float, outbox: Outbox, late_labels: LateLabels | None
+) -> None:
+    """Wait, and send the labels that are due meanwhile; ends early when told to stop."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0 and not stopping.is_set():
+        if late_labels is not None:
+            left = min(left, late_labels.seconds_left(time.monotonic()))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stopping.wait(), left)
+        if late_labels is not None and not stopping.is_set():
+            await late_labels.send(outbox, time.monotonic())

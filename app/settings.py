@@ -83,9 +83,9 @@ class Settings(BaseSettings):
     max_artefact_bytes: int = Field(64_000_000, ge=1_000, le=1_000_000_000)
 
     # Labels and evaluation
-    label_delay_seconds: float = Field(3_600.0, ge=0, le=86_400 * 31, description="0: only events' own labels")
+    label_delay_seconds: float = Field(3_600.0, ge=0, le=86_400 * 31, description="0: events' own alone")
     evaluation_seconds: float = Field(5.0, ge=0.2, le=3_600, description="between two evaluations")
-    evaluation_groups: str = Field("", max_length=200, description="pattern whose first group names an entity's")
+    evaluation_groups: str = Field("", max_length=200, description="pattern of keys; its group is theirs")
 
     # Champion and challengers
     promotion: Literal["by_hand", "by_rule"] = "by_hand"
@@ -146,6 +146,17 @@ class Settings(BaseSettings):
     def _store_is_known(cls, value: str) -> str:
         if value not in ("rocksdb://", "memory://"):
             raise ValueError("must be rocksdb:// or memory://")
+        return value
+
+    @field_validator("evaluation_groups")
+    @classmethod
+    def _pattern_has_a_group(cls, value: str) -> str:
+        try:
+            n_groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"must be a regular expression: {error}") from None
+        if value and n_groups != 1:
+            raise ValueError(f"must have one group, as ^([^-]+)- has, received {n_groups}")
         return value
 
     @model_validator(mode="after")

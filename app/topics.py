@@ -17,6 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from app.settings import MAX_STATE_BYTES, Settings
+from tables.model_records import HEADROOM_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class StartError(RuntimeError):
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """What one topic must look like: exact partitions, and configuration checked where it exists."""
+    """What one topic must look like: partitions, unless any will do, and configuration, where it exists."""
 
     name: str
     partitions: int
@@ -41,6 +42,7 @@ class TopicSpec:
     compacted: bool = False
     min_message_bytes: int = 0
     partitions_hint: str = ""
+    any_partitions: bool = False
 
     @property
     def creation_config(self) -> dict[str, str]:
@@ -61,7 +63,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     """List every topic a worker needs, input first.
 
     Predictions and alerts have the partitions of the events, since a prediction goes to the
-    partition of its event; the changelog has them too, since Faust assigns both together.
+    partition of its event; labels and the changelog have them too, since Faust assigns these together.
     """
     # A prediction or an alert may name every feature, with up to 256 characters.
     answer_bytes = 200_000 + 1_300 * settings.max_features
@@ -70,6 +72,7 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
     n = settings.partitions
     return [
         TopicSpec(settings.topic_events, n),
+        TopicSpec(settings.topic_labels, n),
         TopicSpec(settings.topic_predictions, n, retention, min_message_bytes=answer_limit),
         TopicSpec(settings.topic_alerts, n, retention, min_message_bytes=answer_limit),
         TopicSpec(
@@ -78,11 +81,12 @@ def required_topics(settings: Settings) -> list[TopicSpec]:
             retention,
             min_message_bytes=settings.max_dead_letter_bytes + MESSAGE_OVERHEAD_BYTES,
         ),
+        TopicSpec(settings.topic_evaluations, n, retention, any_partitions=True),
         TopicSpec(
             settings.topic_models,
             1,  # one partition is one order of versions for all workers
             compacted=True,
-            min_message_bytes=settings.max_artefact_bytes + MESSAGE_OVERHEAD_BYTES,
+            min_message_bytes=settings.max_artefact_bytes + HEADROOM_BYTES,
             partitions_hint="delete it or choose another NOWCAST_TOPIC_MODELS",
         ),
         TopicSpec(
@@ -155,7 +159,7 @@ async def _check(admin: AIOKafkaAdminClient, specs: list[TopicSpec], created: se
         await asyncio.sleep(0.1)
     for spec in specs:
         n_found = found.get(spec.name)
-        if n_found != spec.partitions:
+        if n_found != spec.partitions and not (spec.any_partitions and n_found):
             hint = spec.partitions_hint or f"set NOWCAST_PARTITIONS={n_found}, or recreate the topic"
             needed = f"{n_found} partitions, {spec.partitions} needed"
             raise StartError(f"topic {spec.name!r} has {needed}: {hint}")

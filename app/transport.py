@@ -113,6 +113,10 @@ class Consumer(driver.Consumer):
         """Tell whether no other worker can have been given the partitions of this one."""
         return time.monotonic() < self._thread.lease_until
 
+    def end_offset(self, tp: TP) -> int | None:
+        """Return the end of a partition as the last fetch saw it; None where it is not known."""
+        return self._thread.end_offset(tp)
+
     def note_progress(self) -> None:
         """Say that scoring goes on, though perhaps nothing can be fetched for the time being."""
         self._thread.note_progress()

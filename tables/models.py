@@ -1,8 +1,8 @@
-"""The models table: every published artefact, held by every worker, and which of them serves.
+"""The models table: which model serves on this worker, which challenge it, and who answers whom.
 
-Owns reading the compacted topic and what is known of each version. It reads without a consumer group, since
-every worker needs all of it: Faust's GlobalTable can lose keys at the end of a recovery. What an artefact
-must be is checked in `compute/artefact.py`; publishing one is in `tables/artefact_records.py`.
+Owns loading artefacts, and the roles that follow from what the topic holds: they change at the end of what
+was read, in one step. What the records come to is in `compute/ledger.py`, what an artefact must be in
+`compute/artefact.py`; publishing is in `tables/artefact_records.py`, deciding in `tables/promotion.py`.
 """
 
 from __future__ import annotations
@@ -10,23 +10,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaConnectionError
 
-from compute.artefact import ArtefactError, load_artefact
+from compute.artefact import ArtefactError, load_artefact, version_of
+from compute.decisions import read_key
+from compute.ledger import Claim
+from compute.metadata import parse_metadata
 from compute.scoring import Model
-from tables.artefact_records import HEADROOM_BYTES, read_metadata_header
 from tables.artefact_trial import ArtefactTrial
-from tables.calm import calm
-from tables.model_history import ModelHistory
+from tables.keys import load_verifier
+from tables.model_descriptions import describe_held, describe_versions
+from tables.model_history import ModelHistory, describe_record
+from tables.model_index import ModelIndex, Pictures, key_of
+from tables.model_records import read_metadata_header
+from tables.model_topic import ModelTopic, TopicError
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
-_POLL_MS = 500
+
+Reader = Callable[[int], Awaitable[ConsumerRecord | None]]
+"""Gives the record at an offset, or None."""
+
+
+class Split(NamedTuple):
+    """A share of the entities that a challenger answers for, see `compute.decisions.arm_of`."""
+
+    name: str
+    version: str
+    share: float
 
 
 class ModelsTable:
@@ -35,16 +51,21 @@ class ModelsTable:
     Parameters
     ----------
     settings : app.settings.Settings
-        Of these: bootstrap_servers, topic_models, max_artefact_bytes, model, group.
+        Of these: bootstrap_servers, broker, topic_models, max_artefact_bytes, model, max_challengers,
+        trusted_keys, group.
     on_change : callable, optional
         Called with the model that serves from now on, or None, whenever that changes.
 
     Attributes
     ----------
     serving : Model or None
-        None while nothing that may serve is published.
+        The champion; None while nothing that may serve is published.
+    challengers : tuple of Model
+        Those that are scored in its shadow, the newest first.
+    split : Split or None
+        Which challenger answers for a share of the entities.
     history : ModelHistory
-        What was seen, for views; `history.refusals` lists what could not serve.
+        What was seen, for views; `history.refusals` lists what was refused.
     problem : str
         Why the topic cannot be read at the moment; empty while it can.
     """
@@ -52,19 +73,40 @@ class ModelsTable:
     def __init__(self, settings: Any, on_change: Callable[[Model | None], None] | None = None) -> None:
         self._settings = settings
         self._on_change = on_change
-        self._models: dict[str, tuple[int, Model]] = {}
         self._trial = ArtefactTrial(settings.max_artefact_bytes)
         self._position = 0
-        self._end: int | None = None
+        self._is_behind = False
         self._caught_up = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._verifier: Any = None
         self.problem = ""
-        self.history = ModelHistory()
         self.serving: Model | None = None
+        self.challengers: tuple[Model, ...] = ()
+        self.split: Split | None = None
+        self._held: dict[str, Model] = {}
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget what the topic had; what serves goes on until it is read again."""
+        self.history = ModelHistory()
+        self._index = ModelIndex(self._verifier)
+        self._champions: dict[str, tuple[Claim, Model]] = {}
+        self._seen: list[tuple[str, dict[str, Any]]] = []
+        self._contents: dict[int, str] = {}
+        self._refused: set[int] = set()
 
     async def start(self) -> None:
-        """Begin to read, and go on until `stop`."""
+        """Begin to read, and go on until `stop`.
+
+        Raises
+        ------
+        KeyFileError
+            The trusted keys cannot be read.
+        """
         if self._following is None:
+            self._verifier = load_verifier(self._settings)
+            self._begin_anew()
+            self._position = 0
             self._following = asyncio.create_task(self._follow(), name="models-table")
 
     @property
@@ -96,51 +138,78 @@ class ModelsTable:
             with contextlib.suppress(asyncio.CancelledError):
                 await following
 
+    def role_of(self, version: str) -> str:
+        """Return the role of a version.
+
+        Returns
+        -------
+        str
+            champion, challenger, waiting (it challenges, but has no place or cannot), former (it was
+            champion), retired, kept, or nothing where the version is not known.
+        """
+        if self.serving is not None and self.serving.version == version:
+            return "champion"
+        if any(model.version == version for model in self.challengers):
+            return "challenger"
+        standing = self._index.ledger.standing(version)
+        if standing is not None:
+            return {"challenge": "waiting", "retire": "retired"}.get(standing.action, "former")
+        if any(model.version == version for _, model in self._champions.values()):
+            return "former"
+        return "kept" if self._index.ledger.owner(version) else ""
+
+    def describe_decisions(self, name: str = "") -> list[dict[str, Any]]:
+        """Return the audit trail, newest first, of one model or of all; bounded."""
+        return self._index.decisions(name)
+
+    def published_at(self, name: str, version: str) -> float | None:
+        """Return when a version came to the topic first, in epoch seconds; None where it is not known."""
+        kept = self._index.kept(name, version)
+        return None if kept is None else kept.published_at
+
+    def pictures(self, name: str, version: str = "") -> Pictures:
+        """Return plot and report of a version, or of the champion of that name; empty where not known."""
+        if not version and name in self._champions:
+            version = self._champions[name][1].version
+        return self._index.pictures(name, version)
+
     def describe(self) -> list[dict[str, Any]]:
-        """Return the models that are held, the one that serves first, then by name."""
-        known = [self._describe_held(name) for name in sorted(self._models)]
-        return sorted(known, key=lambda item: not item["serving"])
+        """Return the models that are held: what serves first, then challengers, then by name."""
+        champions = [self._describe(claim, model) for _, (claim, model) in sorted(self._champions.items())]
+        challengers = [self._describe(None, model) for model in self.challengers]
+        champions.sort(key=lambda item: not item["serving"])
+        return champions[:1] + challengers + champions[1:] if self.serving else challengers + champions
 
     def describe_one(self, name: str) -> dict[str, Any] | None:
         """Return what is known of a model, with its versions newest first; None if there was never one."""
-        versions = self.history.versions(name)
-        if not versions and name not in self._models:
+        versions = describe_versions(name, self.history, self._index, self.role_of)
+        if not versions and name not in self._champions:
             return None
-        described = self._describe_held(name) if name in self._models else {"name": name, "serving": False}
-        return {**described, "versions": versions}
+        described: dict[str, Any] = {"name": name, "serving": False, "role": ""}
+        if name in self._champions:
+            described = self._describe(*self._champions[name])
+        return {**described, "versions": versions, "decisions": self.describe_decisions(name)}
 
-    def _describe_held(self, name: str) -> dict[str, Any]:
-        offset, model = self._models[name]
-        metadata = model.metadata
+    def _describe(self, claim: Claim | None, model: Model) -> dict[str, Any]:
+        offsets = claim.sources if claim is not None else ()
+        offsets = offsets or self._index.ledger.sources(model.name, model.version)
+        offset = offsets[0] if offsets else -1
+        published_at = self.history.published_at(model.name, offset)
         return {
-            "name": name,
-            "version": model.version,
-            "kind": model.kind,
-            "features": list(model.features),
-            "normaliser": model.normaliser,
-            "missing": model.missing,
-            "classes": list(model.classes),
-            "threshold": model.threshold,
-            "size_bytes": model.size_bytes,
-            "content_hash": model.content_hash,
+            **describe_held(model, self._index.pictures(model.name, model.version)),
             "serving": model is self.serving,
+            "role": self.role_of(model.version),
+            "share": self.split.share if self.split and self.split.version == model.version else None,
             "offset": offset,
-            "published_at": self.history.published_at(name, offset),
-            "metrics": metadata.metrics,
-            "trained_by": metadata.trained_by,
-            "trained_on": metadata.trained_on,
-            "created_at": metadata.created_at,
-            "library_versions": metadata.library_versions,
+            "published_at": published_at or self.published_at(model.name, model.version),
         }
 
     async def _follow(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
+        self._pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with self._open_consumer() as consumer:
-                    async for records in self._poll(consumer):
-                        pause = _FIRST_PAUSE_SECONDS
-                        await self._apply(records)
+                async with ModelTopic(self._settings) as topic:
+                    await self._read_on(topic)
             except Exception as error:  # without this task a worker would serve an old model for ever
                 told = str(error) or type(error).__name__
                 if isinstance(error, KafkaConnectionError):
@@ -148,116 +217,199 @@ class ModelsTable:
                 if told != self.problem:
                     log.warning("models topic not read, trying again: %s", told)
                 self.problem = told
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
 
-    @contextlib.asynccontextmanager
-    async def _open_consumer(self) -> Any:
-        settings = self._settings
-        size = settings.max_artefact_bytes + HEADROOM_BYTES
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=f"{settings.group}-models",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=size,
-            fetch_max_bytes=size,
-        )
-        calm(consumer._client)
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()
-
-    async def _poll(self, consumer: AIOKafkaConsumer) -> Any:
-        """Yield what each fetch brings, from where the last consumer ended."""
-        topic = self._settings.topic_models
-        # Asked for by name, a missing topic would be created with the broker's defaults.
-        if topic not in await consumer.topics():
-            raise LookupError(f"topic {topic!r} does not exist on {self._settings.broker}")
-        place = TopicPartition(topic, 0)
-        consumer.assign([place])
-        end = (await consumer.end_offsets([place]))[place]
-        # Known only now: the list of topics brings no partitions.
-        partitions = consumer.partitions_for_topic(topic) or set()
-        if partitions != {0}:
-            raise LookupError(f"topic {topic!r}: one partition needed, found {len(partitions)}")
-        beginning = (await consumer.beginning_offsets([place]))[place]
-        if not beginning <= self._position <= end:
-            self._position = beginning  # the topic was made anew, or compaction took what was left off at
-        consumer.seek(place, self._position)
-        if self._end is None:
-            self._end = end
+    async def _read_on(self, topic: ModelTopic) -> None:
+        """Read from where the last reader ended, and settle roles whenever the end is reached."""
+        if not topic.beginning <= self._position <= topic.end:
+            # The topic was made anew, or compaction took what was left off at. The embedded broker also says
+            # an end that lies before that of a batch of several records. Roles stay until all is read again.
+            self._begin_anew()
+            self._position = topic.beginning
+        topic.seek(self._position)
         self.problem = ""
+        records: list[ConsumerRecord] = []
         while True:
-            if self._position >= self._end:
+            if topic.position >= topic.end:
+                if self._is_behind:
+                    await self._settle(_reader(topic, records))
                 self._caught_up.set()
-            fetched = await consumer.getmany(place, timeout_ms=_POLL_MS)
-            if fetched.get(place):
-                yield fetched[place]
-            # Where compaction or transactions left no record, the position moves on without one.
-            self._position = await consumer.position(place)
+            records = await topic.read()
+            if topic.position < self._position or (records and records[0].offset < self._position):
+                self._position = -1
+                raise TopicError(f"topic {self._settings.topic_models!r} was made anew, reading all of it")
+            for record in records:
+                await self._add(record)
+            self._position = topic.position
+            self._pause = _FIRST_PAUSE_SECONDS
 
-    async def _apply(self, records: list[ConsumerRecord]) -> None:
-        by_name: dict[bytes, list[ConsumerRecord]] = {}
-        for record in records:
-            by_name.setdefault(record.key or b"", []).append(record)
+    async def _add(self, record: ConsumerRecord) -> None:
+        self._is_behind = True
+        where = read_key(key_of(record))
+        if not where.version:
+            self._seen.append((where.name, describe_record(record)))
+        reason = "" if self._verifier is None else await asyncio.to_thread(self._index.verify, record)
         try:
-            for key, versions in by_name.items():
-                await self._apply_newest(key.decode("utf-8", "backslashreplace"), versions)
+            if reason:
+                raise ArtefactError(reason)
+            self._index.add(record)
+        except ArtefactError as error:
+            self._refuse(where.name, record, str(error))
+
+    def _refuse(self, name: str, record: ConsumerRecord, reason: str) -> None:
+        self._refused.add(record.offset)
+        self.history.refused(name, record, reason)
+        log.warning("model %s at offset %d refused: %s", name, record.offset, reason)
+
+    async def _settle(self, read: Reader) -> None:
+        """Load what roles need and is not held, then give out the roles."""
+        ledger = self._index.ledger
+        champions = {}
+        try:
+            for name in ledger.names():
+                if (champion := await self._find_champion(name, read)) is not None:
+                    champions[name] = champion
+            serving = self._choose(champions)
+            challengers = await self._find_challengers(serving and serving[1], read)
         finally:
             await self._trial.close()
-        self._choose()
+        for name, entry in self._seen:
+            self.history.published(name, entry)
+        self._seen = []
+        for name in ledger.names():
+            claim, model = champions.get(name, (None, None))
+            self.history.chosen(name, claim.sources[0] if claim else None, model)
+        used = {model.content_hash for model in (*challengers, *(model for _, model in champions.values()))}
+        self._held = {content: model for content, model in self._held.items() if content in used}
+        self._champions = champions
+        self._is_behind = False
+        self._take(serving, tuple(challengers))
 
-    async def _apply_newest(self, name: str, versions: list[ConsumerRecord]) -> None:
-        """Take the newest version that may serve; older ones of the same fetch are not even loaded."""
-        taken = False
-        for record in reversed(versions):
-            if taken:
-                self.history.superseded(name, record)
-            elif record.value is None:
-                self._models.pop(name, None)
-                self.history.removed(name, record)
-                taken = True
-            else:
-                taken = await self._load(name, record)
+    async def _find_champion(self, name: str, read: Reader) -> tuple[Claim, Model] | None:
+        for claim in self._index.ledger.claims(name):
+            version = claim.version if claim.is_decided else ""
+            if (model := await self._hold(name, version, claim.sources, read)) is not None:
+                return claim, model
+        return None
 
-    async def _load(self, name: str, record: ConsumerRecord) -> bool:
+    def _choose(self, champions: dict[str, tuple[Claim, Model]]) -> tuple[Claim, Model] | None:
+        preferred = self._settings.model
+        known: Iterable[tuple[Claim, Model]] = (
+            champions.values() if not preferred else filter(None, [champions.get(preferred)])
+        )
+        return max(known, key=lambda item: item[0].rank, default=None)
+
+    async def _find_challengers(self, serving: Model | None, read: Reader) -> list[Model]:
+        """Hold the newest challengers that fit what serves: of its kind, and of the name that may serve."""
+        ledger = self._index.ledger
+        found: list[Model] = []
+        for name, version in ledger.challengers():
+            if len(found) == self._settings.max_challengers:
+                break
+            if self._settings.model not in ("", name) or (serving and serving.version == version):
+                continue
+            kept = self._index.kept(name, version)
+            if kept is None or (serving is not None and kept.kind != serving.kind):
+                continue
+            model = await self._hold(name, version, ledger.sources(name, version), read)
+            if model is not None:
+                found.append(model)
+        return found
+
+    async def _hold(self, name: str, version: str, sources: tuple[int, ...], read: Reader) -> Model | None:
+        """Return an artefact that is held, or load it; None where no record has one that can serve.
+
+        Parameters
+        ----------
+        name : str
+        version : str
+            Empty where only the record itself counts, whatever it says that it is.
+        sources : tuple of int
+            Offsets.
+        read : callable
+        """
+        if version and sources:
+            for model in self._held.values():
+                if (model.name, model.version) == (name, version):
+                    return model
+        for offset in sources:
+            if offset in self._refused:
+                continue
+            held = self._held.get(self._contents.get(offset, ""))
+            if held is None:
+                record = await read(offset)
+                if record is None:  # compaction took it
+                    self._refused.add(offset)
+                    continue
+                held = await self._load(name, version, record)
+                if held is None:
+                    continue
+                self._contents[offset] = held.content_hash
+                self._held[held.content_hash] = held
+            return held
+        return None
+
+    async def _load(self, name: str, version: str, record: ConsumerRecord) -> Model | None:
+        limit = self._settings.max_artefact_bytes
         try:
             header = read_metadata_header(record.headers)
-            await self._trial.attempt(record.value or b"", header)
-            # In a thread: making a session takes from milliseconds to seconds, and events wait for nobody.
-            model = await asyncio.to_thread(
-                load_artefact, record.value, header, max_bytes=self._settings.max_artefact_bytes
-            )
+            model = await asyncio.to_thread(self._find_same, record.value or b"", header)
+            if model is None:
+                await self._trial.attempt(record.value or b"", header)
+                # In a thread: a session takes from milliseconds to seconds, and events wait for nobody.
+                model = await asyncio.to_thread(load_artefact, record.value, header, max_bytes=limit)
             if model.name != name:
                 raise ArtefactError(f"name: the record's key is {name!r}, its metadata says {model.name!r}")
+            if version and model.version != version:
+                raise ArtefactError(
+                    f"version: the record's key says {version!r}, the content is {model.version!r}"
+                )
         except OSError:
             raise  # no process for the trial: that is not the artefact's fault, and is tried again
         except Exception as error:  # a surprise must not keep the versions behind it from being read
-            reason = str(error) if isinstance(error, ArtefactError) else repr(error)
-            self.history.refused(name, record, reason)
-            log.warning("model %s at offset %d refused: %s", name, record.offset, reason)
-            return False
-        self._models[name] = record.offset, model
-        self.history.loaded(name, record, model)
-        return True
+            self._refuse(name, record, str(error) if isinstance(error, ArtefactError) else repr(error))
+            return None
+        return model
 
-    def _choose(self) -> None:
-        preferred = self._settings.model
-        known: Iterable[tuple[int, Model]] = (
-            self._models.values() if not preferred else filter(None, [self._models.get(preferred)])
-        )
-        newest = max(known, key=lambda item: item[0], default=None)
-        serving = newest[1] if newest else None
-        if serving is self.serving:
+    def _find_same(self, onnx_bytes: bytes, header: bytes) -> Model | None:
+        """Return what is held already of the same content."""
+        if len(onnx_bytes) > self._settings.max_artefact_bytes:
+            return None
+        fields = parse_metadata(header)
+        content_hash, declared = version_of(onnx_bytes, fields), fields.get("version", "")
+        if not isinstance(declared, str) or not content_hash.startswith(declared):
+            return None
+        return self._held.get(content_hash)
+
+    def _take(self, serving: tuple[Claim, Model] | None, challengers: tuple[Model, ...]) -> None:
+        """Give out the roles, in one step: whoever scores sees those before or those after it."""
+        claim, model = serving or (None, None)
+        split = self._index.ledger.split_against(claim)
+        arm = next((one for one in challengers if split is not None and one.version == split[0]), None)
+        before = self.serving, self.challengers, self.split
+        self.serving, self.challengers = model, challengers
+        self.split = Split(arm.name, arm.version, split[1]) if arm is not None and split is not None else None
+        if challengers != before[1]:
+            log.info(
+                "challengers: %s", ", ".join(f"{one.name} {one.version}" for one in challengers) or "none"
+            )
+        if self.split != before[2]:
+            log.info("split: %s", self.split or "none")
+        if model is before[0]:
             return
-        self.serving = serving
-        if serving is None:
+        if model is None:
             log.info("no model serves any more, the built-in detector does")
         else:
-            log.info("model %s version %s serves", serving.name, serving.version)
+            log.info("model %s version %s serves", model.name, model.version)
         if self._on_change is not None:
-            self._on_change(serving)
+            self._on_change(model)
+
+
+def _reader(topic: ModelTopic, records: list[ConsumerRecord]) -> Reader:
+    recent = {record.offset: record for record in records}
+
+    async def read(offset: int) -> ConsumerRecord | None:
+        return recent.get(offset) or await topic.fetch(offset)
+
+    return read

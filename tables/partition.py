@@ -20,13 +20,12 @@ from compute.entity_columns import EntityColumns, EntityState
 from compute.panes import EMPTY, MAX_PANE, silent
 from compute.state_codec import decode_entity, decode_many, encode_many
 from compute.state_format import HEADER
+from tables.learning import Learning
 from tables.recent import RecentPredictions
+from tables.reserved import BEHIND, PARTITION_KEY, PREFIX
 from tables.stores import Item, PartitionedStore
 
 log = logging.getLogger(__name__)
-
-PARTITION_KEY = b"\x00nowcast-partition"
-"""Record of the partition itself: watermark and next offset, written behind its entities."""
 
 MAX_MEMORY_BYTES = 1_000_000_000
 MAX_OFFSET = 2**62
@@ -64,6 +63,10 @@ class Partition:
     next_offset : int
         Offset after the last event that was applied. Events below it are replays, also to entities that
         are not known any more: one that was removed is not brought back by a replay.
+    next_label_offset : int
+        Offset after the last record of labels that was joined.
+    learning : Learning or None
+        What the partition learns from labels; written with its entities.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Partition:
         self.columns = EntityColumns(n_panes, pane_seconds)
         self.alerts = AlertColumns()
         self.recent = RecentPredictions()
+        self.learning: Learning | None = None
         self._store = store
         self._max_entities = max_entities
         # Changed entities that left memory before a checkpoint took them, and what the last checkpoint took:
@@ -88,22 +92,26 @@ class Partition:
         self._clock = 0
         self._sweep_after: bytes | None = None
         (stored,) = store.get_many(number, [PARTITION_KEY])
-        self.watermark, self.next_offset = self._parse(stored)
+        self.watermark, self.next_offset, self.next_label_offset = self._parse(stored)
         self._swept_watermark, self._first_offset = self.watermark, self.next_offset
+        self._taken_label_offset = self.next_label_offset
 
-    def _parse(self, stored: bytes | None) -> tuple[int, int]:
+    def _parse(self, stored: bytes | None) -> tuple[int, int, int]:
         if stored is None:
-            return EMPTY, 0
+            return EMPTY, 0, 0
         try:
-            watermark, next_offset, *pane_seconds = stored.split()
-            kept_under = float(pane_seconds[0]) if pane_seconds else self.columns.pane_seconds
+            watermark, next_offset, *others = stored.split()
+            kept_under = float(others[0]) if others else self.columns.pane_seconds
+            label_offset = int(others[1]) if others[1:] else 0
             pane, offset = int(watermark), int(next_offset)
-            if not (abs(pane) < MAX_PANE or pane == EMPTY) or not 0 <= offset < MAX_OFFSET:
+            if not (abs(pane) < MAX_PANE or pane == EMPTY):
                 raise ValueError("out of bounds")
-            return _converted(pane, kept_under, self.columns.pane_seconds), offset
+            if not (0 <= offset < MAX_OFFSET and 0 <= label_offset < MAX_OFFSET):
+                raise ValueError("out of bounds")
+            return _converted(pane, kept_under, self.columns.pane_seconds), offset, label_offset
         except ValueError:
             log.error("the record of partition %d cannot be read: %r", self.number, stored[:100])
-            return EMPTY, 0
+            return EMPTY, 0, 0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -159,7 +167,7 @@ class Partition:
     def find(self, key: bytes) -> int | None:
         """Return the slot of an entity that exists, or None; nothing is made."""
         if key not in self._slots:
-            states = {} if key == PARTITION_KEY else self._read([key])
+            states = {} if key.startswith(PREFIX) else self._read([key])
             if not states:
                 return None
             if not self._has_room(1, (), states):
@@ -285,15 +293,20 @@ class Partition:
         items += [(key, None) for key in self._sweep()]
         self._taken.update(items)
         self._waiting.clear()
-        if items:
+        if self.learning is not None:
+            items += self.learning.take_changes(self.next_offset + self.next_label_offset)
+        if items or self.next_label_offset != self._taken_label_offset:
             # Panes are of the length that they are now: another one must not move the watermark.
             about = f"{self.watermark} {self.next_offset} {self.columns.pane_seconds!r}"
-            items.append((PARTITION_KEY, about.encode()))
+            items.append((PARTITION_KEY, f"{about} {self.next_label_offset}".encode()))
+            self._taken_label_offset = self.next_label_offset
         return items
 
     def shrink(self) -> None:
         """Let go of the entities unused for longest; to be called when the changes are in the store."""
         self._taken.clear()
+        if self.learning is not None:
+            self.learning.wrote()
         entity_bytes = memory_bytes(self.columns.n_panes, self.columns.n_features)
         max_entities = min(self._max_entities, max(MAX_MEMORY_BYTES // entity_bytes, 100))
         n_over = len(self._slots) - max_entities
@@ -344,11 +357,15 @@ class Partition:
         items = self._store.scan(self.number, self._sweep_after, SWEEP_ITEMS, SWEEP_BYTES)
         is_full = len(items) == SWEEP_ITEMS or sum(len(value) for _, value in items) >= SWEEP_BYTES
         self._sweep_after = items[-1][0] if is_full else None
-        elsewhere = (self._slots, self._waiting, self._taken, (PARTITION_KEY,))
+        if items and items[-1][0].startswith(PREFIX):
+            self._sweep_after = BEHIND
+        elsewhere = (self._slots, self._waiting, self._taken)
         return [
             key
             for key, value in items
-            if not any(key in others for others in elsewhere) and self._is_gone(value)
+            if not key.startswith(PREFIX)
+            and not any(key in others for others in elsewhere)
+            and self._is_gone(value)
         ]
 
     def _is_gone(self, stored: bytes) -> bool:

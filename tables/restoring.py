@@ -2,9 +2,10 @@
 
 A worker that was stopped for longer than its session may wake up and write its state behind the new owner's
 (`at_least_once`; transactions fence it off). The last record of a key then is not its newest state. It shows:
-every checkpoint ends with the partition's own record, whose next offset goes up with each of one owner, and
-goes down where an older one wrote. From there on the partition is read again from its beginning, by an
-`Arbiter` that lets a state be replaced only by one that has seen at least as much.
+every checkpoint ends with the partition's own record, whose progress (next offsets of events and of labels,
+added up) goes up with each of one owner, and goes down where an older one wrote. From there on the partition
+is read again from its beginning, by an `Arbiter` that lets a state be replaced only by one that has seen at
+least as much.
 
 What stays open: compaction keeps the last record of a key, so what it removed before a recovery is beyond
 repair. A tombstone has no offset; it is judged by the partition's records behind it (see `Arbiter`).
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from compute.state_format import HEADER_FIELDS
-from tables.partition import PARTITION_KEY
+from tables.reserved import PARTITION_KEY, read_progress
 from tables.stores import PartitionedStore
 
 LAST_OFFSET_AT = int(HEADER_FIELDS.fields["last_offset"][1])  # type: ignore[index]
@@ -32,7 +33,7 @@ class Record(Protocol):
 
 
 class StaleWriterError(Exception):
-    """The partition's next offset went down: the log must be read again from its beginning."""
+    """The partition's progress went down: the log must be read again from its beginning."""
 
 
 def read_next_offset(stored: bytes | None) -> int:
@@ -59,8 +60,8 @@ class Restorer:
 
     Attributes
     ----------
-    next_offset : int
-        Highest next offset seen so far, in the store or in the log.
+    progress : int
+        Highest one seen so far, in the store or in the log.
     arbiter : Arbiter or None
         Decides what is written, once a stale writer was seen.
     """
@@ -71,7 +72,7 @@ class Restorer:
         self._offset = -1
         self.arbiter: Arbiter | None = None
         (stored,) = store.get_many(partition, [PARTITION_KEY])
-        self.next_offset = read_next_offset(stored)
+        self.progress = read_progress(stored)
 
     def apply(self, records: Sequence[Record]) -> None:
         """Write records.
@@ -79,21 +80,21 @@ class Restorer:
         Raises
         ------
         StaleWriterError
-            The first time that next offsets go down. The store is empty then.
+            The first time that the progress goes down. The store is empty then.
         """
         self._offset = records[-1].offset
         if self.arbiter is not None:
             self._write(self.arbiter.judge(records))
             return
-        highest = self.next_offset
+        highest = self.progress
         for record in [record for record in records if record.key == PARTITION_KEY]:
-            next_offset = read_next_offset(record.value)
-            if next_offset < highest:
+            progress = read_progress(record.value)
+            if progress < highest:
                 self.arbiter = Arbiter()
                 self._store.empty(self.partition)
                 raise StaleWriterError
-            highest = next_offset
-        self.next_offset = highest
+            highest = progress
+        self.progress = highest
         # The last of each key: a fetch can have many of the same.
         self._write({record.key: record.value for record in records})
 
@@ -101,7 +102,7 @@ class Restorer:
         """Write what was held back, at the end of the log."""
         if self.arbiter is not None:
             self._write(self.arbiter.finish())
-            self.next_offset = max(self.arbiter.next_offset, 0)
+            self.progress = max(self.arbiter.progress, 0)
             self.arbiter = None
 
     def _write(self, items: dict[bytes, bytes | None]) -> None:
@@ -122,8 +123,8 @@ class Arbiter:
 
     Attributes
     ----------
-    next_offset : int
-        Highest next offset of the partition's records; -1 before the first.
+    progress : int
+        Highest one of the partition's records; -1 before the first.
     """
 
     def __init__(self) -> None:
@@ -131,7 +132,7 @@ class Arbiter:
         self._open: list[bytes] = []
         self._held: list[bytes] = []
         self._held_below = 0
-        self.next_offset = -1
+        self.progress = -1
 
     def judge(self, records: Iterable[Record]) -> dict[bytes, bytes | None]:
         """Return what is to be written, by key."""
@@ -157,8 +158,9 @@ class Arbiter:
         next_offset = read_next_offset(value)
         self._remove_held(min(self._held_below, next_offset), items)
         self._held, self._held_below, self._open = self._open, next_offset, []
-        if next_offset >= self.next_offset:
-            self.next_offset, items[PARTITION_KEY] = next_offset, value
+        progress = read_progress(value)
+        if progress >= self.progress:
+            self.progress, items[PARTITION_KEY] = progress, value
 
     def _remove_held(self, below: int, items: dict[bytes, bytes | None]) -> None:
         for key in self._held:

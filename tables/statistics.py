@@ -16,6 +16,7 @@ from faust.types import TP
 
 from compute.alert_columns import QUIET, WARNING
 from compute.statistics import window_statistics
+from tables.learning import Learning
 from tables.partition import Partition
 from tables.stores import STORES, Item, PartitionedStore
 
@@ -54,6 +55,7 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
             found = self._partitions[number] = Partition(
                 number, self.data, settings.panes, settings.pane_seconds, settings.cached_entities
             )
+            found.learning = Learning(number, self.data, settings)
         return found
 
     def is_current(self, partition: Partition) -> bool:

@@ -9,7 +9,7 @@ tombstone and falsy value meet in one recovery batch. What recovery reads from t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import rocksdict
@@ -54,6 +54,9 @@ class PartitionedStore(Protocol):
 
     def scan(self, partition: int, after: bytes, limit: int, max_bytes: int) -> list[tuple[bytes, bytes]]:
         """Items with keys above `after`, in key order: at most `limit`, fewer once they have `max_bytes`."""
+
+    def items_from(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All items whose keys begin with `prefix`, in key order; nothing is written meanwhile."""
 
 
 class RocksDBStore(rocksdb.Store):
@@ -131,6 +134,13 @@ class RocksDBStore(rocksdb.Store):
                     break
         return found
 
+    def items_from(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See `PartitionedStore`."""
+        for key, value in self._db_for_partition(partition).items(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            yield key, value
+
 
 class MemoryStore(memory.Store):  # type: ignore[type-arg]
     """One dict a partition; rebuilt from the changelog at every start."""
@@ -171,6 +181,11 @@ class MemoryStore(memory.Store):  # type: ignore[type-arg]
                 if len(found) == limit or n_bytes >= max_bytes:
                     break
         return found
+
+    def items_from(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See `PartitionedStore`."""
+        values = self.partitions.get(partition, {})
+        return iter([(key, values[key]) for key in sorted(key for key in values if key.startswith(prefix))])
 
     def restore(self, partition: int, items: Sequence[Item], changelog_offset: int) -> None:
         """See `PartitionedStore`."""

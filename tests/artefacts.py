@@ -116,3 +116,25 @@ def artefact(weights: Sequence[float], padding_bytes: int = 0, **more: Any) -> t
     """Return the two parts of a linear artefact, with the version it has."""
     onnx_bytes = linear(weights, padding_bytes).SerializeToString()
     return onnx_bytes, pack_metadata(onnx_bytes, fields(n_features=len(weights), **more))
+
+
+def logistic(weights: Sequence[float], name: str = "model", intercept: float = 0.0) -> tuple[bytes, bytes]:
+    """Return a model of two classes whose raw features a, b, ... are weighted, and its metadata."""
+    constants = [
+        numpy_helper.from_array(np.array(weights, np.float32).reshape(-1, 1), "w"),
+        numpy_helper.from_array(np.array([intercept], np.float32), "b"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["sum"]),
+        helper.make_node("Add", ["sum", "b"], ["logit"]),
+        helper.make_node("Sigmoid", ["logit"], ["score"]),
+    ]
+    onnx_bytes = graph(nodes, n_features=len(weights), constants=constants).SerializeToString()
+    fields = {
+        "name": name,
+        "kind": "classification",
+        "features": list("abcdefgh"[: len(weights)]),
+        "normaliser": "none",
+        "classes": [0, 1],
+    }
+    return onnx_bytes, pack_metadata(onnx_bytes, fields)

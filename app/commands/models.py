@@ -1,32 +1,28 @@
 """`faust -A app models ...`: publish an artefact, list what is published, show one model.
 
-Owns what people type and read. It takes the name of a command of Faust's own, which lists the record classes
-of an application; Nowcast has none.
+Owns what people type and read about artefacts; decisions about them are in `app/commands/promotion.py`. The
+name is that of a command of Faust's own, which lists the record classes of an application; Nowcast has none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import sys
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 import click
 from faust.cli.base import argument, cli, option
 
-from app.commands.one_shot import OneShot, Subcommand, iso_time
-from app.settings import Settings
+from app.commands import promotion
+from app.commands.model_command import AUTHOR_OPTIONS, ModelCommand, read_table
+from app.commands.one_shot import OneShot, iso_time
 from app.topics import StartError, ensure_topics
 from compute.artefact import ArtefactError, embedded_metadata, load_artefact
 from compute.metadata import parse_metadata
 from tables.artefact_records import pack_metadata, publish
-from tables.models import ModelsTable
 
-CATCH_UP_SECONDS = 60
-
-_HEADERS = ("name", "version", "kind", "features", "bytes", "published at", "serving")
+_HEADERS = ("name", "version", "kind", "features", "bytes", "published at", "serving", "role")
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -39,32 +35,40 @@ PUBLISH_OPTIONS = [
     option("--missing", type=click.Choice(["reject", "mean", "nan"]), help="What a missing feature does."),
     option("--threshold", type=float, help="Score at which an event is an alarm."),
     option("--metadata", type=_FILE, help="JSON with more fields; default: FILE with .json for .onnx."),
+    option(
+        "--challenger", is_flag=True, help="Score it in the shadow of what serves, instead of serving it."
+    ),
+    *AUTHOR_OPTIONS,
 ]
 
-
-class ModelCommand(Subcommand):
-    """Base of the commands in the group `models`."""
-
-    abstract: ClassVar[bool] = True
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run the command; an artefact that cannot serve ends it with one line."""
-        try:
-            super().__call__(*args, **kwargs)
-        except ArtefactError as error:
-            self._fail(str(error))
+SHOW_OPTIONS = [
+    argument("name"),
+    option("--version", default="", help="Of --plot; default: the champion of that name."),
+    option(
+        "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write the training's plot (PNG)."
+    ),
+]
 
 
 def register(app: Any) -> None:
     """Add the group `models` to the application's commands."""
-    group = click.Group("models", help="Publish models, and list those that are published.")
+    group = click.Group("models", help="Publish, compare, promote and roll back models.")
     ModelCommand.add_to(group, "publish", publish_file, PUBLISH_OPTIONS)
     ModelCommand.add_to(group, "list", list_models)
-    ModelCommand.add_to(group, "show", show_model, [argument("name")])
+    ModelCommand.add_to(group, "show", show_model, SHOW_OPTIONS)
+    promotion.add_to(group)
     cli.add_command(group)
 
 
-async def publish_file(command: OneShot, file: Path, metadata: Path | None, **options: Any) -> None:
+async def publish_file(
+    command: OneShot,
+    file: Path,
+    metadata: Path | None,
+    challenger: bool,
+    by: str,
+    reason: str,
+    **options: Any,
+) -> None:
     """Check FILE (ONNX) and publish it; every worker serves it from its next record batch on.
 
     Its metadata comes from the options, over a JSON file beside it, over the property "nowcast" in it.
@@ -83,10 +87,17 @@ async def publish_file(command: OneShot, file: Path, metadata: Path | None, **op
     declared = json.dumps(fields).encode() if "version" in fields else packed
     model = load_artefact(onnx_bytes, declared, max_bytes=settings.max_artefact_bytes)
     await ensure_topics(settings)
-    _, offset = await publish(settings, model.name, onnx_bytes, packed)
+    _, offset = await publish(
+        settings,
+        *(model.name, onnx_bytes, packed),
+        role="challenger" if challenger else "champion",
+        by=by,
+        reason=reason,
+    )
     command.say(
         f"{model.name} version {model.version} ({model.kind}, {len(model.features)} features, "
         f"{size:,} bytes) published to {settings.topic_models} at offset {offset}"
+        f"{' as a challenger' if challenger else ''}"
     )
 
 
@@ -111,8 +122,8 @@ def gather_metadata(
 
 
 async def list_models(command: OneShot) -> None:
-    """List the published models, and which one serves."""
-    table = await _read_table(command.settings)
+    """List the published models, which one serves, and which challenge it."""
+    table = await read_table(command.settings)
     rows = [
         [
             model["name"],
@@ -122,6 +133,7 @@ async def list_models(command: OneShot) -> None:
             model["size_bytes"],
             iso_time(model["published_at"]),
             "yes" if model["serving"] else "",
+            model["role"] + (f" ({model['share']:.0%} of the entities)" if model["share"] else ""),
         ]
         for model in table.describe()
     ]
@@ -134,29 +146,18 @@ async def list_models(command: OneShot) -> None:
         print(f"refused: {reason}", file=sys.stderr)
 
 
-async def show_model(command: OneShot, name: str) -> None:
+async def show_model(command: OneShot, name: str, version: str, plot: Path | None) -> None:
     """Show all that is known of the model NAME, as JSON."""
-    found = (await _read_table(command.settings)).describe_one(name)
+    table = await read_table(command.settings)
+    found = table.describe_one(name)
     if found is None:
         raise StartError(f"no model named {name!r} is published to {command.settings.topic_models}")
+    if plot is not None:
+        image = table.pictures(name, version).plot
+        if not image:
+            raise StartError(f"{name} {version or 'champion'} was published without a plot")
+        try:
+            plot.write_bytes(image)
+        except OSError as error:
+            raise StartError(f"{plot} cannot be written: {error.strerror}") from None
     command.say(json.dumps(found, indent=2))
-
-
-async def _read_table(settings: Settings) -> ModelsTable:
-    logging.getLogger("tables").setLevel(logging.CRITICAL)  # refusals and troubles are told below
-    table = ModelsTable(settings)
-    await table.start()
-    try:
-        for _ in range(CATCH_UP_SECONDS - 1):
-            # Trouble ends it at once: a person waits.
-            with contextlib.suppress(TimeoutError):
-                await table.catch_up(timeout=1.0)
-                return table
-            if table.problem:
-                break
-        await table.catch_up(timeout=1.0)
-    except TimeoutError as error:
-        raise StartError(str(error)) from None
-    finally:
-        await table.stop()
-    return table

@@ -12,6 +12,7 @@ from faust.cli.base import argument, option
 from tqdm import tqdm
 
 from app.commands.one_shot import OneShot, stop_on_signals
+from app.late_labels import LateLabels
 from app.pacing import Pace, repeat
 from app.replay import open_producer, replay_events
 from app.sources import DATA_SETS, SourceError, SourceOptions, open_source
@@ -37,6 +38,11 @@ OPTIONS = [
         is_flag=True,
         help="Events carry the time at which they are sent instead of the recorded one.",
     ),
+    option(
+        "--label-delay",
+        type=_NOT_NEGATIVE,
+        help="Events go without their labels; these follow on the labels topic, so many seconds later.",
+    ),
     option("--topic", help="Topic to send to; default: the events topic of the settings."),
     option("--limit", type=click.IntRange(min=1), help="Stop after this many events."),
     # Not --loop: Faust searches the command line for that name and takes it as its event loop.
@@ -51,9 +57,11 @@ OPTIONS = [
     option(
         "--entities",
         type=int,
-        help="Machines of the fleet (100); elsewhere deal rows without a key out to so many entities.",
+        help="Machines of the fleet (100), cards of the payments (50); elsewhere deal rows without a key out "
+        "to so many entities.",
     ),
-    option("--seed", type=int, default=0, help="Seed of the simulated fleet."),
+    option("--seed", type=int, default=0, help="Seed of what is simulated."),
+    option("--change-after", type=int, help="Events of the payments before their world changes (never)."),
 ]
 
 
@@ -76,7 +84,8 @@ async def replay(command: OneShot, source: str | None, **options: Any) -> None:
         raise SourceError(f"replay what? Name a file or one of {', '.join(DATA_SETS)}")
     opened = open_source(source, source_options(options))
     topic = options["topic"] or command.settings.topic_events
-    limit = options["limit"]
+    limit, delay = options["limit"], options["label_delay"]
+    late_labels = None if delay is None else LateLabels(command.settings.topic_labels, delay)
     command.say(f"{opened.name}: {opened.description}")
     await ensure_topics(command.settings.model_copy(update={"topic_events": topic}))
     stopping = stop_on_signals()
@@ -94,8 +103,11 @@ async def replay(command: OneShot, source: str | None, **options: Any) -> None:
                 pace=Pace(options["rate"], options["speed"], options["now"]),
                 stopping=stopping,
                 on_sent=bar.update,
+                late_labels=late_labels,
             )
     ending = ", stopped" if stopping.is_set() else ""
+    if late_labels is not None:
+        ending = f", {summary.n_labels:,} labels to {command.settings.topic_labels}{ending}"
     command.say(
         f"{summary.n_events:,} events to {topic} in {summary.seconds:.2f} s "
         f"({summary.events_per_second:,.0f} events/s){ending}"
@@ -115,6 +127,7 @@ def source_options(options: dict[str, Any]) -> SourceOptions:
         interval_seconds=options["interval"],
         entities=options["entities"],
         seed=options["seed"],
+        change_after=options["change_after"],
     )
 
 

@@ -16,9 +16,12 @@ from pathlib import Path
 from app.cluster import find_free_port, is_port_free
 from app.demo.scenarios import Scenario
 from app.demo.screen import Screen, summarise
+from app.demo.story import Story
 from app.demo.watcher import Watcher
 from app.demo.worker import WorkerProcess
+from app.demo.world import World
 from app.embedded import EmbeddedBroker
+from app.late_labels import LateLabels
 from app.pacing import Pace, repeat
 from app.replay import ReplaySummary, open_producer, replay_events
 from app.settings import Settings, load_settings
@@ -41,6 +44,8 @@ class DemoOptions:
 async def run_demo(options: DemoOptions) -> int:
     """Run the demo; the exit code is 0 when every event has its prediction or dead letter.
 
+    A scenario that tells a story has to come to its end too.
+
     Raises
     ------
     EmbeddedBrokerError, WorkerError, StartError, SourceError, SettingsError
@@ -48,24 +53,27 @@ async def run_demo(options: DemoOptions) -> int:
     """
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
-    source = open_source(options.scenario.source, options.scenario.options)
+    scenario = options.scenario
+    changes = scenario.change_seconds > 0
+    source = (World if changes else open_source)(scenario.source, scenario.options)
+    story = Story() if changes else None
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nowcast-demo-")))
         broker = os.environ.get("NOWCAST_BROKER")
         if not broker:
             # Whatever happens below, the broker is stopped last: the worker says goodbye to it.
             broker = stack.enter_context(EmbeddedBroker()).url
-        environment = worker_environment(options.scenario, broker, directory)
+        environment = worker_environment(scenario, broker, directory)
         os.environ.update(environment)
         settings = load_settings()
         url = f"http://{settings.web_host}:{settings.web_port}"
         worker = WorkerProcess(os.environ, directory / "worker.log", url)
-        print(f"Nowcast demo: {options.scenario.title}", flush=True)
+        print(f"Nowcast demo: {scenario.title}", flush=True)
         print(f"  broker {broker}; starting a worker ...", flush=True)
         try:
             worker.start()
             await ensure_topics(settings)
-            async with _watching(settings) as watcher:
+            async with _watching(settings, story) as watcher:
                 if not await worker.wait_until_ready(stopping):
                     return 0
                 print(f"\n  Dashboard: {url}/\n", flush=True)
@@ -79,6 +87,9 @@ async def run_demo(options: DemoOptions) -> int:
     screen.say(f"\n{summary}")
     if not complete:
         print(f"nowcast: the worker did not answer every event{log}", file=sys.stderr)
+    if story is not None and not story.is_complete:
+        complete = False
+        print("nowcast: not all of it happened; it takes up to two minutes", file=sys.stderr)
     return 0 if complete else 1
 
 
@@ -99,7 +110,7 @@ def worker_environment(scenario: Scenario, broker: str, directory: Path) -> dict
 
 async def _stream(
     options: DemoOptions,
-    source: Source,
+    source: Source | World,
     settings: Settings,
     worker: WorkerProcess,
     screen: Screen,
@@ -107,7 +118,7 @@ async def _stream(
 ) -> ReplaySummary:
     """Replay until told to stop, and show how it goes."""
     deadline = time.monotonic() + options.seconds if options.seconds else float("inf")
-    enough = asyncio.Event()
+    enough, delay = asyncio.Event(), options.scenario.label_delay_seconds
     async with open_producer(settings) as producer:
         sending = asyncio.create_task(
             replay_events(
@@ -116,11 +127,13 @@ async def _stream(
                 settings.topic_events,
                 pace=Pace(rate=options.rate or options.scenario.rate, now=True),
                 stopping=enough,
+                late_labels=LateLabels(settings.topic_labels, delay) if delay else None,
             )
         )
         try:
             while not (stopping.is_set() or sending.done() or time.monotonic() >= deadline):
                 worker.check()
+                _turn(source, screen.watcher.story, options.scenario.change_seconds)
                 screen.update()
                 left = min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -129,6 +142,15 @@ async def _stream(
             enough.set()
             sent = await sending
     return sent
+
+
+def _turn(source: Source | World, story: Story | None, change_seconds: float) -> None:
+    """Let the world change when it is time."""
+    if not isinstance(source, World) or source.has_changed or story is None or story.serves_since is None:
+        return
+    if time.time() - story.serves_since >= change_seconds:
+        source.has_changed = True
+        story.add_change(time.time())
 
 
 async def _settle(watcher: Watcher, sent: ReplaySummary, worker: WorkerProcess) -> None:
@@ -141,8 +163,8 @@ async def _settle(watcher: Watcher, sent: ReplaySummary, worker: WorkerProcess) 
 
 
 @contextlib.asynccontextmanager
-async def _watching(settings: Settings) -> AsyncIterator[Watcher]:
-    watcher = Watcher(settings)
+async def _watching(settings: Settings, story: Story | None) -> AsyncIterator[Watcher]:
+    watcher = Watcher(settings, story)
     await watcher.start()
     reading = asyncio.create_task(watcher.run())
     try:

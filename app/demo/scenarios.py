@@ -28,6 +28,10 @@ class Scenario:
         How the source is read.
     settings : dict
         Environment of the worker.
+    label_delay_seconds : float
+        How much later than its event a label is sent; 0: with it.
+    change_seconds : float
+        How long after the last promotion the world changes; 0: it never does. The story of it is told.
     """
 
     title: str
@@ -35,6 +39,8 @@ class Scenario:
     rate: float
     options: SourceOptions = field(default_factory=SourceOptions)
     settings: dict[str, str] = field(default_factory=dict)
+    label_delay_seconds: float = 0.0
+    change_seconds: float = 0.0
 
 
 SCENARIOS = {
@@ -57,6 +63,32 @@ SCENARIOS = {
         500.0,
         SourceOptions(entities=20, interval_seconds=60.0),
         {"NOWCAST_WINDOW_SECONDS": "60", "NOWCAST_ALERT_COOLDOWN_SECONDS": "10"},
+    ),
+    # Drift takes two windows of the model that serves: one to know what is usual, and one to compare with it.
+    "learning": Scenario(
+        "simulated payments of 50 cards whose labels come late: a model is trained and promoted, the world "
+        "changes, and it learns again",
+        "payments",
+        500.0,
+        SourceOptions(entities=50),
+        {
+            "NOWCAST_WINDOW_SECONDS": "10",
+            "NOWCAST_PANES": "10",
+            "NOWCAST_ALERT_COOLDOWN_SECONDS": "10",
+            "NOWCAST_LABEL_DELAY_SECONDS": "30",
+            "NOWCAST_EVALUATION_SECONDS": "1",
+            "NOWCAST_TRAIN_TASK": "classification",
+            "NOWCAST_TRAIN_AFTER_LABELS": "2500",
+            "NOWCAST_WARMUP_EVENTS": "20",
+            "NOWCAST_TRAIN_ON_DRIFT": "true",
+            "NOWCAST_TRAIN_EVENTS": "2500",
+            "NOWCAST_PROMOTION": "by_rule",
+            "NOWCAST_ONLINE_TASK": "classification",
+            "NOWCAST_DRIFT": "true",
+            "NOWCAST_DRIFT_REFERENCE_EVENTS": "1000",
+        },
+        label_delay_seconds=2.5,
+        change_seconds=25.0,
     ),
 }
 

@@ -32,7 +32,11 @@ class Screen:
             if self._last[0]:
                 self._rate = (ledger.n_predictions - self._last[1]) / (now - self._last[0])
             self._last = (now, ledger.n_predictions)
-        while self.watcher.alerts and self._n_alerts < FIRST_ALERTS:
+        story = self.watcher.story
+        for news in story.take_news() if story is not None else []:
+            self.say(f"  {news}")
+        # A story tells of the alerts that belong to it.
+        while story is None and self.watcher.alerts and self._n_alerts < FIRST_ALERTS:
             self._n_alerts += 1
             self.say(describe_alert(self.watcher.alerts.popleft()))
             if self._n_alerts == FIRST_ALERTS:
@@ -42,6 +46,9 @@ class Screen:
             f"alerts {self.watcher.n_alerts['firing']:,}  dead letters {ledger.n_dead_letters:,}  "
             f"{self._rate:,.0f}/s"
         )
+        if story is not None:
+            accuracy = "unknown" if story.accuracy is None else f"{story.accuracy:.3f}"
+            line += f"  labels {story.n_labels:,}  accuracy {accuracy}"
         if self.out.isatty():
             self.out.write(f"\r\x1b[K{line}")
             self.out.flush()
@@ -95,4 +102,6 @@ def summarise(watcher: Watcher, sent: ReplaySummary) -> tuple[str, bool]:
         f"events/s      {sent.events_per_second:>10,.0f}   ({sent.seconds:.1f} s)",
         f"latency       {latency}   (Kafka timestamps: prediction's record minus event's record)",
     ]
+    if watcher.story is not None:
+        lines.append(watcher.story.tell())
     return "\n".join(lines), complete

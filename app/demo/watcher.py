@@ -13,11 +13,15 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.demo.ledger import Ledger
+from app.demo.story import Story
 from app.settings import Settings
+from compute.decisions import read_key
 from tables import header_names
+from tables.model_records import METADATA_HEADER
 
 SHOWN_ALERTS = 100
 
@@ -28,6 +32,12 @@ class _Prediction(msgspec.Struct):
 
 class Watcher:
     """Follows events, predictions, alerts and dead letters from now on.
+
+    Parameters
+    ----------
+    settings : Settings
+    story : Story, optional
+        Told of events and alerts, and of labels, evaluations and models, which are followed for it.
 
     Attributes
     ----------
@@ -41,8 +51,9 @@ class Watcher:
         Latest alerts that fire, as decoded JSON; whoever shows them takes them out.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, story: Story | None = None) -> None:
         self._settings = settings
+        self.story = story
         header_names.install()
         # No group: nothing is committed, the run leaves no trace on the broker.
         self._consumer = AIOKafkaConsumer(
@@ -63,20 +74,36 @@ class Watcher:
             settings.topic_alerts: self._on_alert,
             settings.topic_dead_letters: self._on_dead_letter,
         }
+        if story is not None:
+            self._handlers |= {
+                settings.topic_labels: self._on_label,
+                settings.topic_evaluations: self._on_evaluation,
+                settings.topic_models: self._on_model,
+            }
 
     async def start(self) -> None:
         """Place the watcher at the end of every topic; they must exist."""
         await self._consumer.start()
+        n_partitions = await self._count_partitions()
         places = [
             TopicPartition(topic, partition)
             for topic in self._handlers
-            for partition in range(self._settings.partitions)
+            for partition in range(n_partitions[topic])
         ]
         self._consumer.assign(places)
         await self._consumer.seek_to_end(*places)
         ends = {place: await self._catch_up(place) for place in places}
         events = self._settings.topic_events
         self.ledger = Ledger({place.partition: end for place, end in ends.items() if place.topic == events})
+
+    async def _count_partitions(self) -> dict[str, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.bootstrap_servers)
+        await admin.start()
+        try:
+            described = await admin.describe_topics(list(self._handlers))
+        finally:
+            await admin.close()
+        return {item["topic"]: len(item["partitions"]) for item in described}
 
     async def _catch_up(self, place: TopicPartition) -> int:
         """Skip what is there already; the embedded broker's end is that of its last batch's first record."""
@@ -102,6 +129,8 @@ class Watcher:
 
     def _on_event(self, record: Any) -> None:
         self.ledger.add_event(record.partition, record.offset, record.timestamp)
+        if self.story is not None:
+            self.story.add_event(record.partition, record.offset, record.timestamp / 1_000)
 
     def _on_prediction(self, record: Any) -> None:
         topic, partition, offset = self._decode(record.value).id.rsplit("-", 2)
@@ -113,9 +142,26 @@ class Watcher:
         self.n_alerts[alert["state"]] += 1
         if alert["state"] == "firing":
             self.alerts.append(alert)
+        if self.story is not None:
+            self.story.add_alert(alert, record.timestamp / 1_000)
 
     def _on_dead_letter(self, record: Any) -> None:
         headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         if headers.get("source-topic") == self._settings.topic_events:
             self.errors[headers.get("error", "unknown")] += 1
             self.ledger.add_answer(int(headers["source-partition"]), int(headers["source-offset"]), None)
+
+    def _on_label(self, record: Any) -> None:
+        assert self.story is not None
+        self.story.add_label(self._decode(record.value).id, record.timestamp / 1_000)
+
+    def _on_evaluation(self, record: Any) -> None:
+        assert self.story is not None
+        self.story.add_evaluation(msgspec.json.decode(record.value), record.timestamp / 1_000)
+
+    def _on_model(self, record: Any) -> None:
+        assert self.story is not None
+        if read_key(record.key.decode()).is_decision:
+            self.story.add_decision(msgspec.json.decode(record.value), record.timestamp / 1_000)
+        elif metadata := dict(record.headers).get(METADATA_HEADER):
+            self.story.add_artefact(msgspec.json.decode(metadata))

@@ -1,4 +1,4 @@
-"""Sources by name: real streams that an installed package ships, and the simulated fleet.
+"""Sources by name: real streams that an installed package ships, and what is simulated: fleet and payments.
 
 Owns what there is and how each is read. Nothing is downloaded.
 """
@@ -6,23 +6,26 @@ Owns what there is and how each is read. Nothing is downloaded.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.sources.files import find_format, open_file
 from app.sources.fleet import open_fleet
 from app.sources.options import SourceOptions
+from app.sources.payments import open_payments
 from app.sources.source import Source, SourceError
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A named source; `file` is inside the package river, empty for what is simulated."""
+    """A named source; `file` is inside the package river, what is simulated has `simulate` instead."""
 
     description: str
     file: str = ""
     n_events: int | None = None
     options: SourceOptions = field(default_factory=SourceOptions)
+    simulate: Callable[[SourceOptions], Source] | None = None
 
 
 DATA_SETS = {
@@ -45,7 +48,14 @@ DATA_SETS = {
         SourceOptions(time_column="date", label_column="next_day_return"),
     ),
     "fleet": DataSet(
-        "simulated: machines with daily cycles, noise and labelled faults; --entities and --seed, without end"
+        "simulated: machines with daily cycles, noise and labelled faults; --entities and --seed, "
+        "without end",
+        simulate=open_fleet,
+    ),
+    "payments": DataSet(
+        "simulated: card payments, some of them fraud (the label), whose world changes once with "
+        "--change-after; --entities and --seed, without end",
+        simulate=open_payments,
     ),
 }
 
@@ -79,8 +89,8 @@ def open_source(name: str, options: SourceOptions | None = None) -> Source:
             return open_file(path, options)
         raise SourceError(f"no such file or data set: {name}; data sets are {', '.join(DATA_SETS)}")
     data_set = DATA_SETS[data_set_name]
-    if not data_set.file:
-        return open_fleet(options)
+    if data_set.simulate is not None:
+        return data_set.simulate(options)
     source = open_file(
         _shipped(data_set.file, data_set_name),
         _merge(options, data_set.options),

@@ -44,9 +44,12 @@ class SourceOptions:
     interval_seconds : float or None
         Seconds between two events of an entity, where the source has no times.
     entities : int or None
-        Machines of the fleet; number of entities that a source without keys is dealt out to, row by row.
+        Machines of the fleet, cards of the payments; number of entities that a source without keys is dealt
+        out to, row by row.
     seed : int
-        Seed of the simulated fleet.
+        Seed of what is simulated.
+    change_after : int or None
+        Events of the simulated payments before their world changes.
     """
 
     key_column: str | None = None
@@ -58,6 +61,7 @@ class SourceOptions:
     interval_seconds: float | None = None
     entities: int | None = None
     seed: int = 0
+    change_after: int | None = None
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
@@ -70,6 +74,8 @@ class SourceOptions:
             raise SourceError(f"entities must be from 1 to 10,000,000, received {self.entities}")
         if self.seed < 0:
             raise SourceError(f"seed must be 0 or more, received {self.seed}")
+        if self.change_after is not None and self.change_after < 0:
+            raise SourceError(f"change after must be 0 events or more, received {self.change_after}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hmac
 
-OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/health/live", "/health/ready"})
+from app.web.page import FILES
+
+OPEN_PATHS = frozenset({*FILES, "/health/live", "/health/ready"})
 
 
 def is_allowed(path: str, header: str | None, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""The views about models: which are known, and which serves. Every worker holds them all."""
+"""The views about models: which are known, which serves, which challenge. Every worker holds them all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def name_serving(app: Any) -> tuple[str, str]:
 
 
 def register(app: Any) -> None:
-    """Register `/api/models` and `/api/models/{name}`."""
+    """Register `/api/models`, `/api/models/{name}` and `/api/models/{name}/plot`."""
 
     async def models(view: Any, request: Request) -> Response:
         serving = dict(zip(("name", "version"), name_serving(app), strict=True))
@@ -28,5 +28,12 @@ def register(app: Any) -> None:
         found = app.models.describe_one(name)
         return error(404, f"no model named {name!r} is published") if found is None else answer(found)
 
+    async def plot(view: Any, request: Request, name: str) -> Response:
+        image = app.models.pictures(name, request.query.get("version", "")).plot
+        if not image:
+            return error(404, f"no plot of {name!r} in this version is known")
+        return Response(body=image, content_type="image/png")
+
     app.page("/api/models", name="models")(models)
     app.page("/api/models/{name}", name="model")(model)
+    app.page("/api/models/{name}/plot", name="model-plot")(plot)

@@ -1,64 +1,12 @@
-"use strict";
-// Asks the JSON views every two seconds and shows what they say. All that comes from there is put in as text,
-// never as HTML: a key or a feature's name is whatever a producer sent.
+// Asks the JSON views every two seconds and shows what they say.
+
+import { $, ask, element, number, plural, svg, table, time } from "./page-elements.js";
+import { showLearning } from "./page-learning.js";
 
 const POLL_MS = 2000, N_ALERTS = 30, N_RATES = 60;
-const $ = (id) => document.getElementById(id);
 const rates = [];
 let entityKey = null;
 let nAsked = 0;
-
-class ApiError extends Error {
-  constructor(status, message) { super(message); this.status = status; }
-}
-
-async function ask(path) {
-  const token = sessionStorage.getItem("token");
-  const headers = token ? { Authorization: "Bearer " + token } : {};
-  const response = await fetch(path, { headers, signal: AbortSignal.timeout(10000) });
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, body.error || "status " + response.status);
-  return body;
-}
-
-// element("td", "class", child, child ...): children are elements or text
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
-  return made;
-}
-
-function table(caption, columns, rows) {
-  const made = element("table", "");
-  if (caption) made.append(element("caption", "", caption));
-  const className = (column) => (column.startsWith("#") ? "right" : "");
-  const head = columns.map((column) => {
-    const cell = element("th", className(column), column.replace("#", ""));
-    cell.scope = "col";
-    return cell;
-  });
-  made.append(element("thead", "", element("tr", "", ...head)));
-  const body = rows.map((row) =>
-    element("tr", "", ...row.map((cell, i) => element("td", className(columns[i]), cell ?? "–"))));
-  made.append(element("tbody", "", ...body));
-  return made;
-}
-
-const whole = new Intl.NumberFormat("en");
-function number(value) {
-  if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
-  if (Number.isInteger(value)) return whole.format(value);
-  const size = Math.abs(value);
-  return size >= 1e7 || size < 1e-4 ? value.toExponential(3) : String(+value.toPrecision(5));
-}
-function time(seconds) {
-  const date = new Date(seconds * 1000);
-  return Number.isNaN(date.getTime()) ? number(seconds) : date.toISOString().slice(0, 19).replace("T", " ");
-}
-const sum = (rows, name) => rows.reduce((total, row) => total + row[name], 0);
-const host = (url) => url.replace(/^https?:\/\//, "");
-const plural = (n, word) => number(n) + " " + word + (n === 1 ? "" : "s");
 
 function severityBadge(alert) {
   if (alert.state === "resolved") return element("span", "badge good", "resolved");
@@ -89,13 +37,14 @@ function alertItem(alert) {
   return item;
 }
 
+const sum = (rows, name) => rows.reduce((total, row) => total + row[name], 0);
+const host = (url) => url.replace(/^https?:\/\//, "");
+
 function drawRates() {
   const top = Math.max(...rates, 1);
   const first = N_RATES - rates.length; // the newest is always at the right end
   const points = rates.map((rate, i) => `${(120 * (first + i)) / (N_RATES - 1)} ${31 - (28 * rate) / top}`);
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", points.length > 1 ? "M" + points.join("L") : "");
-  $("spark").replaceChildren(path);
+  $("spark").replaceChildren(svg("path", { d: points.length > 1 ? "M" + points.join("L") : "" }));
 }
 
 function showWorkers({ workers, unanswered }) {
@@ -144,8 +93,8 @@ function showModels({ models }, workers) {
   const shown = [...serving].map(([id, n]) =>
     element("p", "", element("strong", "mono", id), ` serves on ${plural(n, "worker")}`));
   if (models.length) {
-    shown.push(table("", ["name", "version", "kind", "features"],
-      models.map((model) => [model.name, model.version, model.kind, (model.features || []).join(", ")])));
+    shown.push(table("", ["name", "version", "role", "kind", "features"], models.map((model) =>
+      [model.name, model.version, model.role, model.kind, (model.features || []).join(", ")])));
   } else {
     shown.push(element("p", "soft", "No model is published yet: ", element("code", "", "faust -A app models publish FILE")));
   }
@@ -189,14 +138,21 @@ function lookUp(key) {
   showEntity();
 }
 
+// A worker of an older version has no evaluations, and one that recovers has none yet.
+const askLearning = () => ask("/api/evaluations").catch((error) => {
+  if (error.status === 401) throw error;
+  return null;
+});
+
 async function poll() {
   try {
-    const [workers, alerts, models] = await Promise.all([
-      ask("/api/workers"), ask("/api/alerts?limit=" + N_ALERTS), ask("/api/models")]);
+    const [workers, alerts, models, learning] = await Promise.all([
+      ask("/api/workers"), ask("/api/alerts?limit=" + N_ALERTS), ask("/api/models"), askLearning()]);
+    $("main").hidden = false; // before the chart is drawn: it needs to know its width
     showWorkers(workers);
     showAlerts(alerts);
     showModels(models, workers.workers);
-    $("main").hidden = false;
+    showLearning(learning, alerts.alerts, models.models);
     $("trouble").hidden = $("token-form").hidden = true;
     await showEntity();
   } catch (error) {

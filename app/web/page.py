@@ -1,4 +1,4 @@
-"""The page at `/`: three files, which ask the JSON views for everything they show.
+"""The page at `/`: some files, which ask the JSON views for everything they show.
 
 Owns serving them. Nothing is put into them here: what comes from events reaches the page as JSON and stands
 in it as text. Style and script are files of their own so that the page can forbid all that is inline.
@@ -15,7 +15,10 @@ from aiohttp.web import Request, Response
 FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{
+        f"/{name}": (name, "text/javascript")
+        for name in ("page.js", "page-elements.js", "page-learning.js", "page-chart.js")
+    },
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -13,11 +13,13 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import ConsumerRecord, RecordMetadata, TopicPartition
 
+from agents.label import Labeller
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
 from agents.score import Scorer
 from app.record_batch import RecordBatch
 from app.settings import Settings
+from tables.learning import Learning
 from tables.partition import Partition
 from tables.stores import Item
 
@@ -98,6 +100,9 @@ class DictStore:
         sizes = itertools.accumulate(len(value) for _, value in found)
         return [item for item, size in zip(found, sizes, strict=True) if size - len(item[1]) < max_bytes]
 
+    def items_from(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return iter([(key, self.values[key]) for key in sorted(self.values) if key.startswith(prefix)])
+
 
 class OnePartitionTable:
     """The table of entity states with its one partition 0 and a store of its own."""
@@ -114,6 +119,7 @@ class OnePartitionTable:
         self._partition = Partition(
             0, self.store, settings.panes, settings.pane_seconds, settings.cached_entities
         )
+        self._partition.learning = Learning(0, self.store, settings)
 
     def partition(self, number: int) -> Partition:
         assert number == 0
@@ -138,14 +144,22 @@ class OnePartitionTable:
 class Worker:
     """A scorer with everything around it."""
 
-    def __init__(self, settings: Settings, store: DictStore | None = None, model: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: DictStore | None = None,
+        model: Any = None,
+        challengers: Sequence[Any] = (),
+        holds_lease: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.producer = RecordingProducer()
         self.failures: list[BaseException] = []
-        self.outbox = Outbox(lambda: self.producer, self.failures.append)
+        self.outbox = Outbox(lambda: self.producer, self.failures.append, holds_lease)
         self.table = OnePartitionTable(settings, store)
-        self.models = SimpleNamespace(serving=model)
+        self.models = SimpleNamespace(serving=model, challengers=tuple(challengers), split=None)
         self.metrics = Metrics()
         self.scorer = Scorer(settings, self.table, self.models, self.outbox, self.metrics)  # type: ignore[arg-type]
+        self.labeller = Labeller(settings, self.table, self.outbox, self.scorer)  # type: ignore[arg-type]
 
     def predictions(self) -> list[Any]:
         return [sent.json for sent in self.producer.of("predictions")]
@@ -166,6 +180,17 @@ def record(
 ) -> ConsumerRecord:
     size = len(value or b"")
     return ConsumerRecord("events", 0, offset, NOW_MS, 0, key, value, None, len(key or b""), size, headers)
+
+
+def label(
+    offset: int, key: bytes, event: int, told: Any, record_ms: int = NOW_MS, partition: int = 0
+) -> ConsumerRecord:
+    value = json.dumps({"id": f"events-{partition}-{event}", "label": told}).encode()
+    return ConsumerRecord("labels", 0, offset, record_ms, 0, key, value, None, len(key), len(value), ())
+
+
+def labels(records: list[ConsumerRecord], end_offset: int | None = None) -> RecordBatch:
+    return RecordBatch("labels", 0, records, end_offset)
 
 
 def batch(records: list[ConsumerRecord], end_offset: int | None = None) -> RecordBatch:

@@ -10,7 +10,7 @@ import pytest
 from faust.types import TP
 
 from agents.checkpoint import Checkpoint
-from agents.outbox import CutOffError, Outbox
+from agents.outbox import CutOffError
 from app.settings import Settings
 from compute.state_codec import decode_entity
 from tables.partition import PARTITION_KEY
@@ -194,10 +194,7 @@ class CutOff:
     def __init__(self) -> None:
         self.holds_lease = True
         self.n_rejoins = 0
-        self.worker = Worker(Settings())
-        self.worker.outbox = self.worker.scorer._outbox = Outbox(
-            lambda: self.worker.producer, self.worker.failures.append, lambda: self.holds_lease
-        )
+        self.worker = Worker(Settings(), holds_lease=lambda: self.holds_lease)
         self.checkpoint = checkpoint_of(self.worker, self._rejoin)
 
     def _rejoin(self) -> None:

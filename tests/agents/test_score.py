@@ -330,7 +330,7 @@ def test_a_topic_that_ends_before_what_its_state_knows_is_not_scored_in_silence(
     worker = Worker(settings)
     score(worker, stream(30))
     made_anew = batch([record(0, b"a", event(T0 + 100, heat=1.0))], end_offset=29)
-    with pytest.raises(TopicEndError, match=r"ends at offset 29, its state has the events up to offset 29"):
+    with pytest.raises(TopicEndError, match=r"ends at offset 29, its state has the records up to offset 29"):
         asyncio.run(worker.scorer.score(made_anew))
     assert "NOWCAST_GROUP" in caplog.text
     asyncio.run(worker.scorer.score(batch([record(30, b"a", event(T0 + 100, heat=1.0))], end_offset=31)))

@@ -24,7 +24,9 @@ EVENTS = TP("events", 0)
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(warmup_events=3, alert_min_support=3, model_timeout_seconds=SECONDS)
+    return Settings(
+        warmup_events=3, alert_min_support=3, model_timeout_seconds=SECONDS, label_delay_seconds=0
+    )
 
 
 def stream(n: int) -> list[Any]:
@@ -136,7 +138,7 @@ def test_parts_of_a_batch_give_the_same_predictions_as_the_whole(settings: Setti
 
     async def test() -> None:
         await whole.scorer.score(batch(records[:1]))
-        caller = whole.scorer._caller
+        caller = whole.scorer._panel._champion
         assert caller is not None
         caller.pace = type(caller.pace)(SECONDS, 1_000)
         await whole.scorer.score(batch(records))
@@ -187,7 +189,13 @@ def test_an_entity_made_for_the_batch_is_not_written_nor_shown_before_it_is_lear
 
 
 def test_entities_of_the_batch_leave_memory_neither_for_room_nor_for_silence() -> None:
-    settings = Settings(window_seconds=12, panes=12, cached_entities=100, model_timeout_seconds=SECONDS)
+    settings = Settings(
+        window_seconds=12,
+        panes=12,
+        cached_entities=100,
+        model_timeout_seconds=SECONDS,
+        label_delay_seconds=0,
+    )
     first = [record(i, b"%03d" % i, event(T0, heat=1.0, flow=1.0)) for i in range(200)]
     first.append(record(200, b"ahead", event(T0 + 1_000, heat=1.0, flow=1.0)))  # all others are silent now
     in_hand = [record(201 + i, b"%03d" % i, event(T0 + 1, heat=2.0, flow=1.0)) for i in range(0, 200, 20)]
@@ -208,7 +216,7 @@ def test_entities_of_the_batch_leave_memory_neither_for_room_nor_for_silence() -
 
     async def test() -> None:
         await worker.scorer.score(batch(first))
-        caller = worker.scorer._caller
+        caller = worker.scorer._panel._champion
         assert caller is not None
         model_of = worker.models.serving
         model_of.predict = gate

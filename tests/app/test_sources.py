@@ -161,7 +161,7 @@ def test_a_missing_file_is_named() -> None:
 
 def test_an_unknown_name_lists_the_data_sets() -> None:
     assert error_of("absent") == (
-        "no such file or data set: absent; data sets are shuttle, water-flow, sp500, fleet"
+        "no such file or data set: absent; data sets are shuttle, water-flow, sp500, fleet, payments"
     )
 
 
@@ -256,6 +256,7 @@ def test_a_file_that_is_not_what_its_suffix_says_is_refused(
         ({"interval_seconds": 0.0}, "interval must be above 0 seconds, received 0.0"),
         ({"entities": 0}, "entities must be from 1 to 10,000,000, received 0"),
         ({"seed": -1}, "seed must be 0 or more, received -1"),
+        ({"change_after": -1}, "change after must be 0 events or more, received -1"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, str], message: str) -> None:
@@ -272,6 +273,19 @@ def test_the_simulated_fleet_is_a_source_without_end() -> None:
     assert source.n_events is None
     assert any(event.label == 1 for event in islice(source, 100_000))
     assert any(None in event.features.values() for event in islice(source, 100_000))
+
+
+def test_the_simulated_payments_change_when_asked_to() -> None:
+    source = open_source("payments", SourceOptions(entities=3, seed=1, change_after=500))
+    events = list(islice(source, 10_000))
+    assert {event.key for event in events} == {b"card-0000", b"card-0001", b"card-0002"}
+    assert events == list(islice(source, 10_000))
+    assert source.n_events is None
+    assert "changed after 500 events" in source.description
+    assert {event.label for event in events} == {0, 1}
+    without = list(islice(open_source("payments", SourceOptions(entities=3, seed=1)), 10_000))
+    assert events[:500] == without[:500]
+    assert events[500] != without[500]
 
 
 @pytest.mark.parametrize("name", [name for name, data_set in DATA_SETS.items() if data_set.file])

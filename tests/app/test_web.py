@@ -351,7 +351,7 @@ def test_with_the_token_workers_also_reach_each_other() -> None:
     async def test(cluster: Cluster) -> None:
         for path in CLOSED:
             assert (await cluster.get(path, headers={"Authorization": "Bearer s3cret"}))[0] == 200
-        for path in ("/", "/page.css", "/page.js", "/health/live", "/health/ready"):
+        for path in (*FILES, "/health/live", "/health/ready"):
             assert (await cluster.get(path))[0] == 200
 
     on_cluster(test, {}, {b"pump": 1}, token="s3cret")
@@ -435,8 +435,30 @@ def test_the_page_holds_nothing_that_its_policy_forbids() -> None:
     html = read_file(FILES["/"][0])
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", html)
     assert not re.findall(r'(?:src|href)="(?!/|data:,)', html)
-    script = read_file(FILES["/page.js"][0])
-    assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org)", script
-    )
+    scripts = [name for name, content_type in FILES.values() if content_type == "text/javascript"]
+    assert len(scripts) == 4
+    for name in scripts:
+        script = read_file(name)
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org)", script
+        )
+        # The policy would ignore a style that is set as an attribute.
+        assert not re.search(r"setAttribute\(.style|style:", script)
     assert not re.search(r"url\(|@import", read_file(FILES["/page.css"][0]))
+
+
+def test_every_script_that_a_script_imports_is_served() -> None:
+    for name, content_type in FILES.values():
+        if content_type == "text/javascript":
+            imported = re.findall(r'^import .* from "\.(/[^"]+)";', read_file(name), re.MULTILINE)
+            assert set(imported) <= set(FILES)
+    assert "/page-learning.js" in re.findall(r'from "\.(/[^"]+)"', read_file("page.js"))
+
+
+def test_every_element_that_a_script_looks_for_is_on_the_page() -> None:
+    html = read_file(FILES["/"][0])
+    for name, content_type in FILES.values():
+        if content_type == "text/javascript":
+            looked_for = re.findall(r'\$\("([^"]+)"\)|\bput\("([^"]+)"', read_file(name))
+            missing = {one or other for one, other in looked_for if f'id="{one or other}"' not in html}
+            assert not missing, name

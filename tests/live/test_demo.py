@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from app.cluster import find_free_port, is_port_free
 from app.embedded import EmbeddedBroker
@@ -103,6 +105,78 @@ def test_a_broker_of_the_users_own_is_used_and_left_running(own_embedded_broker:
     assert own_embedded_broker.pid is not None
 
 
+LEARNING_SECONDS = 300
+"""On a busy machine; two idle cores take some 80."""
+
+
+def test_the_demo_learns_and_learns_again_when_the_world_changes(own_embedded_broker: EmbeddedBroker) -> None:
+    arguments = demo(
+        *("--scenario", "learning", "--seconds", str(LEARNING_SECONDS)),
+        NOWCAST_BROKER=own_embedded_broker.url,
+    )
+    lines = []
+    with subprocess.Popen(**arguments) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if "accuracy is back" in line:  # it has all happened
+                    break
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    output = "".join(lines) + rest
+    assert process.returncode == 0, output
+    assert "NOT SEEN" not in output
+    assert "(all with a prediction or a dead letter)" in output
+    # What it tells of accuracy is what its topics say, counted here by another way.
+    told = re.search(r"accuracy +([\d.]+) before the change, ([\d.]+) at worst, ([\d.]+) at the end", output)
+    assert told, output
+    before, worst, end = map(float, told.groups())
+    assert before > 0.9
+    assert worst < 0.8
+    assert end > 0.88
+    right = outcomes(own_embedded_broker.url, number("predictions", output), number("labels", output))
+    versions = list(dict.fromkeys(version for version, _ in right))
+    assert versions[0] == "builtin-1"
+    assert len(versions) >= 3
+    assert accuracy(right, versions[-1]) == pytest.approx(end, abs=0.05)
+    assert accuracy(right, versions[1]) < before  # it served before and after
+
+
+def outcomes(url: str, n_predictions: int, n_labels: int) -> list[tuple[str, bool]]:
+    """Of every labelled prediction in order of event time: who made it, and whether it was right."""
+    labels = {value["id"]: value["label"] for value in read(url, "labels", n_labels)}
+    predictions = sorted(read(url, "predictions", n_predictions), key=lambda value: value["timestamp"])
+    return [
+        (value["version"], value["prediction"] == labels[value["id"]])
+        for value in predictions
+        if value["id"] in labels
+    ]
+
+
+def read(url: str, topic: str, n: int) -> list[dict[str, Any]]:
+    consumer = Consumer({"bootstrap.servers": url.removeprefix("kafka://"), "group.id": "reader"})
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
+        values: list[dict[str, Any]] = []
+        deadline = time.monotonic() + 60
+        while len(values) < n:
+            assert time.monotonic() < deadline, f"{len(values)} of {n} records of {topic} were read"
+            for message in consumer.consume(1_000, timeout=0.1):
+                assert message.error() is None, message.error()
+                values.append(json.loads(message.value()))
+        return values
+    finally:
+        consumer.close()
+
+
+def accuracy(outcomes: list[tuple[str, bool]], version: str) -> float:
+    right = [is_right for by, is_right in outcomes if by == version]
+    return sum(right) / len(right)
+
+
 def test_a_second_run_on_the_same_broker_counts_only_its_own(own_embedded_broker: EmbeddedBroker) -> None:
     for _ in range(2):
         arguments = demo("--seconds", "3", "--scenario", "fleet", NOWCAST_BROKER=own_embedded_broker.url)
@@ -121,7 +195,10 @@ def test_the_demo_works_on_apache_kafka(kafka_broker: Any) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"SCENARIO": "weather"}, "nowcast: SCENARIO must be one of shuttle, water-flow, fleet, received"),
+        (
+            {"SCENARIO": "weather"},
+            "nowcast: SCENARIO must be one of shuttle, water-flow, fleet, learning, received",
+        ),
         ({"SECONDS": "soon"}, "nowcast: SECONDS must be a number from 0, received 'soon'"),
         ({"RATE": "-1"}, "nowcast: RATE must be a number from 0, received '-1'"),
     ],

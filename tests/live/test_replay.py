@@ -232,4 +232,47 @@ def test_the_command_lists_the_data_sets() -> None:
         "water-flow",
         "sp500",
         "fleet",
+        "payments",
     ]
+
+
+@pytest.mark.parametrize("broker_fixture", ["embedded_broker", "kafka_broker"])
+def test_late_labels_name_the_offsets_that_their_events_have(
+    broker_fixture: str, request: pytest.FixtureRequest
+) -> None:
+    topics = {"topic_events": "replay-late", "topic_labels": "replay-late-labels"}
+    settings = Settings(broker=request.getfixturevalue(broker_fixture).url, partitions=PARTITIONS, **topics)
+    environment = {f"NOWCAST_{name.upper()}": topic for name, topic in topics.items()}
+    arguments = [
+        "payments",
+        "--limit",
+        "4000",
+        "--label-delay",
+        "0.5",
+        "--rate",
+        "4000",
+        "--change-after",
+        "9",
+    ]
+    before = time.time()
+    done = subprocess.run(
+        **replay_command(*arguments, NOWCAST_BROKER=settings.broker, **environment), timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4,000 events to replay-late in" in done.stdout
+    assert "4,000 labels to replay-late-labels" in done.stdout
+    records = run(read_all(settings))
+    sent = {f"replay-late-{record.partition}-{record.offset}": record for record in records}
+    assert len(sent) == 4_000
+    source = open_source("payments", SourceOptions(change_after=9))
+    label_of = {(event.key, event.timestamp): event.label for event in islice(source, 4_000)}
+    labels = run(read_all(settings.model_copy(update={"topic_events": "replay-late-labels"})))
+    assert len(labels) == 4_000
+    for record in labels:
+        value = msgspec.json.decode(record.value)
+        event = sent.pop(value["id"])
+        content = msgspec.json.decode(event.value)
+        assert (record.key, record.partition) == (event.key, event.partition)
+        assert set(content) == {"timestamp", "features"}
+        assert value["label"] == label_of[event.key, content["timestamp"]]
+        assert before < event.timestamp / 1_000 < record.timestamp / 1_000 - 0.4

@@ -50,7 +50,7 @@ def test_a_worker_says_that_its_topic_was_made_anew_and_what_to_do(
         assert worker.exit_code != 0
         log = worker.log.read_text()
         (line,) = {line for line in log.splitlines() if "the worker stops" in line}
-        assert "ends at offset 20, its state has the events up to offset 499" in line
+        assert "ends at offset 20, its state has the records up to offset 499" in line
         assert "NOWCAST_GROUP" in line
 
         group = f"{workers.settings['group']}-anew"

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LOG_CHARACTERS = 6_000
-TOPICS = ("events", "predictions", "alerts", "dead_letters", "models")
+TOPICS = ("events", "predictions", "alerts", "dead_letters", "models", "labels", "evaluations")
 
 
 def worker_environment(settings: Mapping[str, object]) -> dict[str, str]:

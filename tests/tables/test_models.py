@@ -2,142 +2,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaConnectionError
 
 from tables import models
 from tables.models import ModelsTable
 from tests.artefacts import artefact
-
-PLACE = TopicPartition("models", 0)
-SECONDS = 10.0
-
-
-@dataclass
-class Log:
-    """A models topic, and the ways in which its broker may fail."""
-
-    records: list[Any] = field(default_factory=list)
-    partitions: set[int] = field(default_factory=lambda: {0})
-    topics: set[str] = field(default_factory=lambda: {"models"})
-    first_offset: int = 0
-    end_offset: int = 0
-    records_a_fetch: int = 100
-    n_failures: int = 0
-    sought: list[int] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def append(self, key: str | None, value: bytes | None, metadata: bytes | None = b"") -> int:
-        offset = self.end_offset
-        headers = () if not metadata else (("metadata", metadata),)
-        record = SimpleNamespace(
-            offset=offset,
-            key=None if key is None else key.encode(),
-            value=value,
-            headers=headers,
-            timestamp=1_700_000_000_000 + offset,
-        )
-        self.records.append(record)
-        self.end_offset += 1
-        return offset
-
-    def publish(self, weight: float, name: str = "pump", **more: Any) -> int:
-        return self.append(name, *artefact([weight], name=name, **more))
-
-
-class Consumer:
-    """Speaks for aiokafka's consumer."""
-
-    def __init__(self, log: Log, **options: Any) -> None:
-        self._client = SimpleNamespace(_metadata_update=None)
-        log.options = options
-        self._log = log
-        self._position = 0
-        self.is_stopped = False
-
-    async def start(self) -> None:
-        self._fail()
-
-    async def stop(self) -> None:
-        self.is_stopped = True
-
-    async def topics(self) -> set[str]:
-        return self._log.topics
-
-    def partitions_for_topic(self, topic: str) -> set[int]:
-        return self._log.partitions
-
-    def assign(self, places: list[TopicPartition]) -> None:
-        assert places == [PLACE]
-
-    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {PLACE: self._log.end_offset}
-
-    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {PLACE: self._log.first_offset}
-
-    def seek(self, place: TopicPartition, offset: int) -> None:
-        self._log.sought.append(offset)
-        self._position = offset
-
-    async def position(self, place: TopicPartition) -> int:
-        return self._position
-
-    async def getmany(self, place: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
-        self._fail()
-        await asyncio.sleep(0.001)
-        if self._position > self._log.end_offset:  # out of range: auto_offset_reset
-            self._position = self._log.first_offset
-        found = [record for record in self._log.records if record.offset >= self._position]
-        found = found[: self._log.records_a_fetch]
-        # As the client does: past what compaction took, to the end of the log.
-        self._position = found[-1].offset + 1 if found else self._log.end_offset
-        return {PLACE: found} if found else {}
-
-    def _fail(self) -> None:
-        if self._log.n_failures:
-            self._log.n_failures -= 1
-            raise KafkaConnectionError("no broker")
-
-
-class Trial:
-    """Tries nothing: `tests/tables/test_artefact_trial.py` does."""
-
-    async def attempt(self, onnx_bytes: bytes, metadata_json: bytes) -> None:
-        if onnx_bytes == b"no process":
-            raise OSError("no process")
-
-    async def close(self) -> None:
-        pass
-
-
-def settings_of(**changed: Any) -> Any:
-    return SimpleNamespace(
-        **{
-            "bootstrap_servers": ["broker:9092"],
-            "broker": "kafka://broker:9092",
-            "group": "nowcast",
-            "topic_models": "models",
-            "max_artefact_bytes": 1_000_000,
-            "model": "",
-            **changed,
-        }
-    )
+from tests.tables.model_log import SECONDS, Log, install, settings_of, until
 
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    log = Log()
-    monkeypatch.setattr(models, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
-    monkeypatch.setattr(models, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(models, "ArtefactTrial", lambda max_bytes: Trial())
-    return log
+    return install(monkeypatch)
 
 
 def run(test: Callable[[ModelsTable], Coroutine[Any, Any, None]], table: ModelsTable | None = None) -> None:
@@ -153,14 +31,6 @@ def run(test: Callable[[ModelsTable], Coroutine[Any, Any, None]], table: ModelsT
             await started.stop()
 
     asyncio.run(whole())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def poll() -> None:
-        while not condition():
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(poll(), SECONDS)
 
 
 def answer(table: ModelsTable) -> float:

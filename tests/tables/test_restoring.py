@@ -152,6 +152,13 @@ def test_a_store_that_was_kept_knows_the_next_offset_too() -> None:
         restorer.apply(records_of([(b"a", state(40)), own_record(50)], 8))
 
 
+def test_labels_that_were_seen_count_as_progress_too() -> None:
+    restorer = Restorer(0, new_store())
+    restorer.apply(records_of([(PARTITION_KEY, b"0 50 300.0 7"), (PARTITION_KEY, b"0 50 300.0 8")]))
+    with pytest.raises(StaleWriterError):
+        restorer.apply(records_of([(PARTITION_KEY, b"0 50 300.0 7")], 2))
+
+
 def test_after_the_end_a_partition_is_read_as_ever_until_the_next_stale_writer() -> None:
     restorer = Restorer(0, new_store())
     log = [own_record(50), own_record(40)]
@@ -159,7 +166,7 @@ def test_after_the_end_a_partition_is_read_as_ever_until_the_next_stale_writer()
         restorer.apply(records_of(log))
     restorer.apply(records_of(log))
     restorer.finish()
-    assert (restorer.arbiter, restorer.next_offset) == (None, 50)
+    assert (restorer.arbiter, restorer.progress) == (None, 50)
     restorer.apply(records_of([own_record(50), own_record(60)], 2))
     with pytest.raises(StaleWriterError):
         restorer.apply(records_of([own_record(59)], 4))

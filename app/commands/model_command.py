@@ -1,0 +1,67 @@
+"""What the commands of the group `models` share: how they fail, who decides, and reading the topic.
+
+Owns that a person gets one line, whatever is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any, ClassVar, NoReturn
+
+from faust.cli.base import option
+
+from app.commands.one_shot import Subcommand
+from app.settings import Settings
+from app.topics import StartError
+from compute.artefact import ArtefactError
+from tables.keys import KeyFileError
+from tables.model_topic import TopicError
+from tables.models import ModelsTable
+
+CATCH_UP_SECONDS = 60
+
+AUTHOR_OPTIONS = [
+    option("--by", default="", help="Who decides; default: user@host."),
+    option("--reason", default="", help="Why; stands in the audit trail."),
+]
+
+
+class ModelCommand(Subcommand):
+    """Base of the commands in the group `models`."""
+
+    abstract: ClassVar[bool] = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command; an artefact that cannot serve ends it with one line."""
+        try:
+            super().__call__(*args, **kwargs)
+        except (ArtefactError, KeyFileError, TopicError, TimeoutError) as error:
+            self._fail(str(error))
+
+
+async def read_table(settings: Settings) -> ModelsTable:
+    """Return what is published, as a worker would see it; the table reads no further.
+
+    Raises
+    ------
+    StartError
+        The topic cannot be read.
+    """
+    logging.getLogger("tables").setLevel(logging.CRITICAL)  # refusals and troubles are told by the commands
+    table = ModelsTable(settings)
+    await table.start()
+    try:
+        for _ in range(CATCH_UP_SECONDS - 1):
+            # Trouble ends it at once: a person waits.
+            with contextlib.suppress(TimeoutError):
+                await table.catch_up(timeout=1.0)
+                return table
+            if table.problem:
+                break
+        await table.catch_up(timeout=1.0)
+    except TimeoutError as error:
+        raise StartError(str(error)) from None
+    finally:
+        await table.stop()
+    return table

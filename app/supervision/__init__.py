@@ -1,0 +1,1 @@
+"""What one worker does for all: evaluations published, promotions by rule, trainings started."""

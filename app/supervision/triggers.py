@@ -1,0 +1,93 @@
+"""When a training is due: on a schedule, after enough new labels, or when a drift has brought new ones.
+
+Owns that decision and what it has to remember. It is asked with what all workers have learnt; time is an
+argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+DRIFT_LABELS = 500
+"""Labels that have to come after a drift before it is learnt from, where no number is set."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A training that is due: why, and from which event time on there is something to learn from."""
+
+    reason: str
+    since: float | None = None
+
+
+class Triggers:
+    """Knows when the next training is due.
+
+    Parameters
+    ----------
+    settings : app.settings.Settings
+        Of these: train_task, train_every_seconds, train_after_labels, train_on_drift.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+        self._n_labels: int | None = None
+        self._drift_since: float | None = None
+        self._n_labels_at_drift = 0
+        self._learnt_drifts: set[tuple[int, str, float]] = set()
+
+    def look(
+        self, now: float, n_labels: int, n_labels_since_training: int, last_training: float | None, drift: Any
+    ) -> Due | None:
+        """Tell whether a training is due.
+
+        Parameters
+        ----------
+        now : float
+            Epoch seconds.
+        n_labels : int
+            Labels joined so far.
+        n_labels_since_training : int
+            Of these, those that came after the model that was trained last; all of them before the first.
+        last_training : float or None
+            When the last one began.
+        drift : list of dict
+            By partition and rule: partition, rule, state, since.
+        """
+        settings = self._settings
+        if not settings.train_task:
+            return None
+        if self._n_labels is None:  # this worker supervises only now: what came before is told by the models
+            self._n_labels = n_labels - n_labels_since_training
+        self._note_drift(n_labels, drift)
+        needed = settings.train_after_labels or DRIFT_LABELS
+        if self._drift_since is not None:
+            if n_labels - self._n_labels_at_drift >= needed:
+                return Due(f"drift, and {n_labels - self._n_labels_at_drift} labels since", self._drift_since)
+            return None  # what would be learnt now is the world before it
+        new = n_labels - self._n_labels
+        if settings.train_after_labels and new >= settings.train_after_labels:
+            return Due(f"{new} new labels")
+        every = settings.train_every_seconds
+        if every and new > 0 and now - (last_training or 0.0) >= every:
+            return Due(f"every {every:g} s")
+        return None
+
+    def begun(self, n_labels: int) -> None:
+        """Take note that a training has begun."""
+        self._n_labels = n_labels
+        self._drift_since = None
+
+    def _note_drift(self, n_labels: int, drift: Any) -> None:
+        if not self._settings.train_on_drift:
+            return
+        for item in drift:
+            if item["state"] != "firing":
+                continue
+            known = (item["partition"], item["rule"], item["since"])
+            if known not in self._learnt_drifts:
+                self._learnt_drifts.add(known)
+                if self._drift_since is None:
+                    self._n_labels_at_drift = n_labels
+                    self._drift_since = item["since"]

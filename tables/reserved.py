@@ -1,0 +1,28 @@
+"""Keys of a partition's own records: what it keeps beside its entities, in the same store and changelog.
+
+So it is written by the same checkpoints and restored by the same recovery. No event may have such a key
+(`reserved-key`). How the values begin is in `compute/own_values.py`.
+"""
+
+from __future__ import annotations
+
+PREFIX, BEHIND = b"\x00nowcast-", b"\x00nowcast."
+"""Beginning of these keys, and a key behind all of them."""
+
+PARTITION_KEY = PREFIX + b"partition"
+"""Record of the partition itself: watermark and next offsets, written behind all others."""
+
+
+def read_progress(stored: bytes | None) -> int:
+    """Return how many events and labels a partition's own record has seen: next offsets of both, added up.
+
+    Examples
+    --------
+    >>> read_progress(b"5666666 1841 300.0 20"), read_progress(b"5666666 1841 300.0"), read_progress(b"?")
+    (1861, 1841, 0)
+    """
+    fields = (stored or b"").split()
+    try:
+        return int(fields[1]) + (int(fields[3]) if fields[3:] else 0)
+    except (IndexError, ValueError):
+        return 0
