@@ -69,6 +69,8 @@ def nowcast_environment(place: Place) -> dict[str, str]:
         "NOWCAST_TOPIC_ALERTS": f"{place.group}-alerts",
         "NOWCAST_TOPIC_DEAD_LETTERS": f"{place.group}-dead-letters",
         "NOWCAST_TOPIC_MODELS": place.models,
+        "NOWCAST_TOPIC_LABELS": f"{place.group}-labels",
+        "NOWCAST_TOPIC_EVALUATIONS": f"{place.group}-evaluations",
         "NOWCAST_DATA_DIR": str(place.directory / "data"),
     }
 

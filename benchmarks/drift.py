@@ -43,6 +43,10 @@ N_STEADY, N_CHANGED = 40, 60
 STEADY_PANES = 10 * N_PANES
 """Panes that are compared in a stream without a change: they begin 10 windows that do not overlap."""
 
+SMALL_PER_PANE = 10
+SMALL = ("normal", "Cauchy", "Poisson, mean 1", "10 entities, AR(1) 0.9", "1 entity, AR(1) 0.9")
+"""Streams that are also shown in windows of 120 events."""
+
 WAITED_PANES = 4 * N_PANES
 """Panes after a change, in which it is found or missed."""
 
@@ -63,17 +67,17 @@ CRITERIA: dict[str, Callable[[Comparison], Any]] = {
 """An index that is large, a distance that is no chance, and what Nowcast goes by: an index that is both."""
 
 
-def watch_steady(random: Random, draw: Draw) -> dict[str, float]:
+def watch_steady(random: Random, draw: Draw, per_pane: int = PER_PANE) -> dict[str, float]:
     """Return how many of 100 comparisons raise a false alarm, and how many alerts come in 100 windows."""
-    n_events = (FIRST_COMPARED + STEADY_PANES) * PER_PANE
+    n_events = REFERENCE_EVENTS + (N_PANES + STEADY_PANES) * per_pane
     alarms: dict[str, list[bool]] = {name: [] for name in CRITERIA}
     n_alerts = 0
     for _ in range(N_STEADY):
         columns = np.array([draw(random, n_events) for _ in range(N_FEATURES)])
-        for _, found in compared(columns):
+        for _, found in compared(columns, per_pane):
             for name, criterion in CRITERIA.items():
                 alarms[name].append(bool(criterion(found)))
-        n_alerts += sum(finding.state == "firing" for finding in observed(columns))
+        n_alerts += sum(finding.state == "firing" for finding in observed(columns, per_pane))
     n_windows = N_STEADY * STEADY_PANES / N_PANES
     shares = {name: 100 * float(np.mean(found)) for name, found in alarms.items()}
     return {**shares, "alerts_per_100_windows": 100 * n_alerts / n_windows}
@@ -106,11 +110,11 @@ def describe_delays(delays: Iterable[float], n_events: int = 1) -> dict[str, Any
     return told
 
 
-def observed(columns: Floats) -> list[Any]:
+def observed(columns: Floats, per_pane: int) -> list[Any]:
     monitor = DriftMonitor(N_PANES, REFERENCE_EVENTS, THRESHOLD)
     n_events = columns.shape[1]
     names = [f"f{i}" for i in range(len(columns))]
-    panes = np.arange(n_events) // PER_PANE
+    panes = np.arange(n_events) // per_pane
     return monitor.observe(names, columns.T, np.full(n_events, np.nan), panes, "1")
 
 
@@ -231,8 +235,10 @@ def main() -> int:
     title = "false alarms in 100 comparisons"
     print(f"\n{title:48} {'psi':>6} {'ks':>6} {'rule':>6} {'alerts/100 windows':>19}")
     document["steady"] = {}
-    for name, draw in {**STEADY, **WANDERING}.items():
-        told = document["steady"][name] = watch_steady(random, draw)
+    kinds = [(name, draw, PER_PANE) for name, draw in {**STEADY, **WANDERING}.items()]
+    kinds += [(f"{name}, small windows", STEADY[name], SMALL_PER_PANE) for name in SMALL]
+    for name, draw, per_pane in kinds:
+        told = document["steady"][name] = watch_steady(random, draw, per_pane)
         shares = " ".join(f"{told[each]:6.1f}" for each in CRITERIA)
         print(f"{name:48} {shares} {told['alerts_per_100_windows']:19.1f}")
     print(f"\n{'panes to a change: median, p90 (missed)':48} {'psi':>16} {'ks':>16} {'rule':>16}")

@@ -37,6 +37,7 @@ _MAGIC = b"NR\x01"
 _STORED = struct.Struct("<3sBH19d")
 _NO_VERSION = 0xFFFF
 _LARGEST = 1e100
+_AT_A_TIME = 2_000  # what comes after a rise is gone through again
 _SEVERITIES: dict[int, Severity] = {WARNING: "warning", CRITICAL: "critical"}
 
 
@@ -84,13 +85,15 @@ class ErrorMonitor:
         # Squares of larger ones would leave nothing that can be counted with.
         values, at = np.clip(np.take(errors, rows), -_LARGEST, _LARGEST), 0
         while at < len(values):
-            rise = self._test.observe(-values[at:] if self._severity else values[at:])
+            part = values[at : at + _AT_A_TIME]
+            rise = self._test.observe(-part if self._severity else part)
             if rise is None:
-                break
+                at += len(part)
+                continue
             at += rise.row + 1
             row = int(rows[at - 1])
             if self._severity:
-                findings.append(self._tell(row, "resolved", rise.after._replace(mean=-rise.after.mean)))
+                findings.append(self._tell(row, "resolved", rise.after._replace(mean=0.0 - rise.after.mean)))
                 self._begin(version)
             else:
                 self._fire(rise)
@@ -111,7 +114,7 @@ class ErrorMonitor:
             "state": "firing" if self._severity else quiet,
             "since": since if math.isfinite(since) else None,
             "n_errors": level.n_values,
-            "error": -level.mean if self._severity else level.mean,
+            "error": 0.0 - level.mean if self._severity else level.mean,
             "reference": self._calm.mean if self._severity else None,
         }
 

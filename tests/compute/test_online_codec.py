@@ -67,7 +67,7 @@ def test_the_size_is_bounded():
     random = np.random.default_rng(1)
     names = [f"{i:03}".rjust(1024, "x") for i in range(256)]
     learner = OnlineLearner("classification")
-    z = random.normal(size=(10_000, 256))
+    z = random.normal(size=(2_500, 256))
     learner.learn(names, z, [f"{i % 64:02}".rjust(1000, "x") for i in range(len(z))])
     assert largest(learner, names, z) < 1_800_000
 

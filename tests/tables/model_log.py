@@ -34,6 +34,7 @@ class Log:
     records_a_fetch: int = 100
     n_failures: int = 0
     largest_batch: int = 10**9
+    batches: list[list[bytes]] = field(default_factory=list)
     sought: list[int] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -170,6 +171,7 @@ class Producer:
         if sum(len(record["value"] or b"") for record in batch.records) > self._log.largest_batch:
             answered.set_exception(model_writing.MessageSizeTooLargeError())
         else:
+            self._log.batches.append([record["key"] for record in batch.records])
             offsets = [self._log.add(**record) for record in batch.records]
             answered.set_result(SimpleNamespace(offset=offsets[0]))
         return answered
