@@ -139,7 +139,8 @@ class DriftMonitor:
 
         `state` is "collecting" until reference and window are complete, then "quiet" or "firing", `since`
         the watermark's pane at which the drift began (None without one), `n_reference` and `n_window` how
-        many events are compared, and `features` how far each is from its reference by now.
+        many events are compared, and `features` how far each is from its reference by now, the pane that is
+        being filled included.
         """
         state, (watch, _) = self._state, self._state.watches
         features = []
@@ -205,7 +206,8 @@ class DriftMonitor:
         state = self._state
         if not state.severity:
             return []
-        return [self._tell(row, "resolved", [watch.compare() for watch in state.watches], state.drifting)]
+        compared = [watch.compare(min_events=1) for watch in state.watches]
+        return [self._tell(row, "resolved", compared, state.drifting)]
 
     def _find_new_names(self, names: Sequence[str], matrix: Floats) -> None:
         """Watch the features that have their first value in this batch, in the order of these values."""

@@ -128,10 +128,10 @@ class Watch:
         """Whether the window, the pane that is being filled included, has lasted as long as it should."""
         return self.window is not None and self.window.newest - self.window.since >= self.n_panes - 1
 
-    def compare(self) -> Comparison | None:
+    def compare(self, min_events: int = MIN_EVENTS) -> Comparison | None:
         """Compare what the window holds now; None if that is too little."""
         reference, window = self.reference, self.window
-        if reference is None or window is None or window.n_held < MIN_EVENTS:
+        if reference is None or window is None or window.n_held < min_events:
             return None
         n_before, n_now = reference.n_sampled, window.n_held
         present = window.held.sum(axis=1)

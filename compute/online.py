@@ -39,7 +39,7 @@ RECENT_LABELS = 500.0
 """Labels after which an error's part in the comparison of guesses has faded to 1/e."""
 
 CHANGING_ERROR = 0.95
-"""Share of the long memory's error below which the short one's, if it is the smallest, means that the world changes."""
+"""The world changes where the short memory is best, with less than this share of the long one's error."""
 
 ALGORITHM = 1
 """To be raised when the same labels teach something else."""

@@ -72,4 +72,5 @@ class Waiting:
 
     def widen(self, n_more: int) -> None:
         """Add features that were 0 until now."""
-        self._rows = np.pad(self._rows, ((0, 0), (0, n_more)))
+        if n_more:
+            self._rows = np.pad(self._rows, ((0, 0), (0, n_more)))

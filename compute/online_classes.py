@@ -145,8 +145,10 @@ class Classes:
         with np.errstate(invalid="ignore"):
             probabilities = softmax(chosen)
         predictions = np.array(self.names, object).take(probabilities.argmax(axis=0))
-        scores = probabilities[self.names.index(max(self.names))].copy()
+        # The first classes are learnt first; which is the last in sorted order depends on how many there are.
         learnt = np.isfinite(chosen).sum(axis=0)
+        positive = [self.names.index(max(self.names[: n or 1])) for n in range(n_classes + 1)]
+        scores = np.take_along_axis(probabilities, np.array(positive)[learnt][None], axis=0)[0]
         if learnt.min() < 2:
             scores[learnt < 2] = 0.5
             probabilities[:, learnt == 0], predictions[learnt == 0] = 0.0, None

@@ -71,10 +71,9 @@ class Numbers:
 
         Ignored is what is no finite number, or beyond `MAX_NUMBER`.
         """
-        try:
-            found = np.array(labels, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            found = np.array([x if isinstance(x, float) else np.nan for x in labels], np.float64)
+        if not _PLAIN.issuperset(map(type, labels)):
+            labels = [None if label is None else _number(label) for label in labels]
+        found = np.array(labels, np.float64)
         unusable = ~(np.abs(found) <= MAX_NUMBER)
         n_ignored = 0
         if unusable.any():
@@ -193,6 +192,17 @@ class Numbers:
 
 
 _LARGEST = 1e70
+_PLAIN = {float, type(None)}
+
+
+def _number(label: Any) -> float:
+    """Return a number as float64, NaN for what is none; a string is none, whatever it says."""
+    if not isinstance(label, int | float | np.integer | np.floating) or isinstance(label, bool):
+        return np.nan
+    try:
+        return float(label)
+    except OverflowError:
+        return np.nan
 
 
 @lru_cache(maxsize=1024)

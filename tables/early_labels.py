@@ -87,6 +87,7 @@ class EarlyLabels:
     ) -> None:
         self._waiting: dict[int, EarlyLabel] = {}
         self._new: dict[int, EarlyLabel] = {}
+        self._mended: dict[int, EarlyLabel] = {}
         self._dropped: dict[int, EarlyLabel] = {}
         self._gone: list[bytes] = []
         self._superfluous: list[bytes] = []
@@ -94,11 +95,13 @@ class EarlyLabels:
         self._first = _MAX_OFFSET
         for key, value in stored:
             found = _read(key, value)
-            # A dropped one was held before, so if it was dropped in vain it waits again.
+            # One that was dropped had been held before, so if it was dropped in vain it waits again.
             if found is None or found.is_dropped != is_void(value) or found.label.offset < next_offset:
                 self._superfluous.append(key)
-            else:
-                self._add(found.label)
+                continue
+            self._add(found.label)
+            if found.is_dropped:
+                self._mended[found.label.source_offset] = found.label
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -157,7 +160,7 @@ class EarlyLabels:
         labels would have to be joined, or dropped, again.
         """
         items: list[Item] = [(key, None) for key in self._superfluous]
-        for changed, is_dropped in ((self._new, False), (self._dropped, True)):
+        for changed, is_dropped in ((self._mended, False), (self._new, False), (self._dropped, True)):
             stored = [_Stored(label, is_dropped) for label in changed.values()]
             items += [(_key(of.label.source_offset), with_header(KIND, seen, _encode(of))) for of in stored]
             changed.clear()

@@ -106,10 +106,9 @@ class ModelIndex:
             self.ledger.publish(record.offset, where.name, version)
             self._describe(record, where.name, version)
 
-    def decisions(self, name: str = "") -> list[dict[str, Any]]:
-        """Return the decisions, newest first, of one model or of all."""
-        newest = [dict(item) for _, item in reversed(self._decisions)]
-        return [item for item in newest if name in ("", item["model"])]
+    def decisions(self) -> list[dict[str, Any]]:
+        """Return the newest decisions, the newest first."""
+        return [item for _, item in reversed(self._decisions)]
 
     def kept(self, name: str, version: str) -> Kept | None:
         """Return what is known of an artefact that stands on the topic."""

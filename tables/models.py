@@ -1,8 +1,8 @@
 """The models table: which model serves on this worker, which challenge it, and who answers whom.
 
-Owns loading artefacts, and the roles that follow from what the topic holds: they change at the end of what
-was read, in one step. What the records come to is in `compute/ledger.py`, what an artefact must be in
-`compute/artefact.py`; publishing is in `tables/artefact_records.py`, deciding in `tables/promotion.py`.
+Owns following the topic, and the roles that come of it: they change at the end of what was read, in one step.
+What records come to is in `compute/ledger.py`, loading artefacts in `tables/model_loading.py`, publishing in
+`tables/artefact_records.py`, deciding in `tables/promotion.py`.
 """
 
 from __future__ import annotations
@@ -10,31 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaConnectionError
 
-from compute.artefact import ArtefactError, load_artefact, version_of
+from compute.artefact import ArtefactError
 from compute.decisions import read_key
 from compute.ledger import Claim
-from compute.metadata import parse_metadata
 from compute.scoring import Model
-from tables.artefact_trial import ArtefactTrial
 from tables.keys import load_verifier
 from tables.model_descriptions import describe_held, describe_versions
 from tables.model_history import ModelHistory, describe_record
 from tables.model_index import ModelIndex, Pictures, key_of
-from tables.model_records import read_metadata_header
+from tables.model_loading import ModelLoader, Reader
 from tables.model_topic import ModelTopic, TopicError
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
-
-Reader = Callable[[int], Awaitable[ConsumerRecord | None]]
-"""Gives the record at an offset, or None."""
 
 
 class Split(NamedTuple):
@@ -73,7 +68,7 @@ class ModelsTable:
     def __init__(self, settings: Any, on_change: Callable[[Model | None], None] | None = None) -> None:
         self._settings = settings
         self._on_change = on_change
-        self._trial = ArtefactTrial(settings.max_artefact_bytes)
+        self._loader = ModelLoader(settings.max_artefact_bytes, self._refuse)
         self._position = 0
         self._is_behind = False
         self._caught_up = asyncio.Event()
@@ -83,7 +78,7 @@ class ModelsTable:
         self.serving: Model | None = None
         self.challengers: tuple[Model, ...] = ()
         self.split: Split | None = None
-        self._held: dict[str, Model] = {}
+        self._decisions: list[dict[str, Any]] = []
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -91,9 +86,8 @@ class ModelsTable:
         self.history = ModelHistory()
         self._index = ModelIndex(self._verifier)
         self._champions: dict[str, tuple[Claim, Model]] = {}
+        self._loader.forget_offsets()
         self._seen: list[tuple[str, dict[str, Any]]] = []
-        self._contents: dict[int, str] = {}
-        self._refused: set[int] = set()
 
     async def start(self) -> None:
         """Begin to read, and go on until `stop`.
@@ -160,7 +154,7 @@ class ModelsTable:
 
     def describe_decisions(self, name: str = "") -> list[dict[str, Any]]:
         """Return the audit trail, newest first, of one model or of all; bounded."""
-        return self._index.decisions(name)
+        return [item for item in self._decisions if name in ("", item["model"])]
 
     def published_at(self, name: str, version: str) -> float | None:
         """Return when a version came to the topic first, in epoch seconds; None where it is not known."""
@@ -258,7 +252,6 @@ class ModelsTable:
             self._refuse(where.name, record, str(error))
 
     def _refuse(self, name: str, record: ConsumerRecord, reason: str) -> None:
-        self._refused.add(record.offset)
         self.history.refused(name, record, reason)
         log.warning("model %s at offset %d refused: %s", name, record.offset, reason)
 
@@ -273,15 +266,14 @@ class ModelsTable:
             serving = self._choose(champions)
             challengers = await self._find_challengers(serving and serving[1], read)
         finally:
-            await self._trial.close()
+            await self._loader.close()
         for name, entry in self._seen:
             self.history.published(name, entry)
         self._seen = []
         for name in ledger.names():
             claim, model = champions.get(name, (None, None))
             self.history.chosen(name, claim.sources[0] if claim else None, model)
-        used = {model.content_hash for model in (*challengers, *(model for _, model in champions.values()))}
-        self._held = {content: model for content, model in self._held.items() if content in used}
+        self._loader.keep_only([*challengers, *(model for _, model in champions.values())])
         self._champions = champions
         self._is_behind = False
         self._take(serving, tuple(challengers))
@@ -289,7 +281,7 @@ class ModelsTable:
     async def _find_champion(self, name: str, read: Reader) -> tuple[Claim, Model] | None:
         for claim in self._index.ledger.claims(name):
             version = claim.version if claim.is_decided else ""
-            if (model := await self._hold(name, version, claim.sources, read)) is not None:
+            if (model := await self._loader.hold(name, version, claim.sources, read)) is not None:
                 return claim, model
         return None
 
@@ -312,75 +304,10 @@ class ModelsTable:
             kept = self._index.kept(name, version)
             if kept is None or (serving is not None and kept.kind != serving.kind):
                 continue
-            model = await self._hold(name, version, ledger.sources(name, version), read)
+            model = await self._loader.hold(name, version, ledger.sources(name, version), read)
             if model is not None:
                 found.append(model)
         return found
-
-    async def _hold(self, name: str, version: str, sources: tuple[int, ...], read: Reader) -> Model | None:
-        """Return an artefact that is held, or load it; None where no record has one that can serve.
-
-        Parameters
-        ----------
-        name : str
-        version : str
-            Empty where only the record itself counts, whatever it says that it is.
-        sources : tuple of int
-            Offsets.
-        read : callable
-        """
-        if version and sources:
-            for model in self._held.values():
-                if (model.name, model.version) == (name, version):
-                    return model
-        for offset in sources:
-            if offset in self._refused:
-                continue
-            held = self._held.get(self._contents.get(offset, ""))
-            if held is None:
-                record = await read(offset)
-                if record is None:  # compaction took it
-                    self._refused.add(offset)
-                    continue
-                held = await self._load(name, version, record)
-                if held is None:
-                    continue
-                self._contents[offset] = held.content_hash
-                self._held[held.content_hash] = held
-            return held
-        return None
-
-    async def _load(self, name: str, version: str, record: ConsumerRecord) -> Model | None:
-        limit = self._settings.max_artefact_bytes
-        try:
-            header = read_metadata_header(record.headers)
-            model = await asyncio.to_thread(self._find_same, record.value or b"", header)
-            if model is None:
-                await self._trial.attempt(record.value or b"", header)
-                # In a thread: a session takes from milliseconds to seconds, and events wait for nobody.
-                model = await asyncio.to_thread(load_artefact, record.value, header, max_bytes=limit)
-            if model.name != name:
-                raise ArtefactError(f"name: the record's key is {name!r}, its metadata says {model.name!r}")
-            if version and model.version != version:
-                raise ArtefactError(
-                    f"version: the record's key says {version!r}, the content is {model.version!r}"
-                )
-        except OSError:
-            raise  # no process for the trial: that is not the artefact's fault, and is tried again
-        except Exception as error:  # a surprise must not keep the versions behind it from being read
-            self._refuse(name, record, str(error) if isinstance(error, ArtefactError) else repr(error))
-            return None
-        return model
-
-    def _find_same(self, onnx_bytes: bytes, header: bytes) -> Model | None:
-        """Return what is held already of the same content."""
-        if len(onnx_bytes) > self._settings.max_artefact_bytes:
-            return None
-        fields = parse_metadata(header)
-        content_hash, declared = version_of(onnx_bytes, fields), fields.get("version", "")
-        if not isinstance(declared, str) or not content_hash.startswith(declared):
-            return None
-        return self._held.get(content_hash)
 
     def _take(self, serving: tuple[Claim, Model] | None, challengers: tuple[Model, ...]) -> None:
         """Give out the roles, in one step: whoever scores sees those before or those after it."""
@@ -388,6 +315,7 @@ class ModelsTable:
         split = self._index.ledger.split_against(claim)
         arm = next((one for one in challengers if split is not None and one.version == split[0]), None)
         before = self.serving, self.challengers, self.split
+        self._decisions = self._index.decisions()
         self.serving, self.challengers = model, challengers
         self.split = Split(arm.name, arm.version, split[1]) if arm is not None and split is not None else None
         if challengers != before[1]:

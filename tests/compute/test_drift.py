@@ -493,6 +493,14 @@ def test_another_version_resolves_the_alert_and_begins_anew():
     assert monitor.describe()["state"] == "quiet"
 
 
+def test_a_version_that_changes_after_a_silence_still_tells_what_is_resolved():
+    _, monitor = run(np.r_[normal(1200), normal(1200, 3.0)])
+    run(normal(10, 3.0), monitor=monitor, first_pane=1000)
+    findings, _ = run(normal(10, 3.0), monitor=monitor, version="2", first_pane=1000)
+    assert [shift.feature for shift in findings[0][1].shifts] == ["flow"]
+    assert sum(shift.share for shift in findings[0][1].shifts) == 1.0
+
+
 def test_a_silence_longer_than_the_window_empties_it():
     _, monitor = run(normal(1200))
     after, _ = run(normal(300, 3.0), monitor=monitor, first_pane=1000)

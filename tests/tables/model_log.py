@@ -15,7 +15,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from tables import model_topic, model_writing, models
+from tables import model_loading, model_topic, model_writing, models
 from tests.artefacts import artefact
 
 PLACE = TopicPartition("models", 0)
@@ -194,7 +194,7 @@ def install(monkeypatch: pytest.MonkeyPatch, log: Log | None = None) -> Log:
     monkeypatch.setattr(model_topic, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
     monkeypatch.setattr(model_writing, "AIOKafkaProducer", lambda **options: Producer(log, **options))
     monkeypatch.setattr(models, "_FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(models, "ArtefactTrial", lambda max_bytes: Trial())
+    monkeypatch.setattr(model_loading, "ArtefactTrial", lambda max_bytes: Trial())
     return log
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from compute.artefact import ArtefactError
 from compute.signatures import key_pair_of
-from tables import model_writing, models
+from tables import model_loading, model_writing
 from tables.artefact_records import publish
 from tables.models import ModelsTable
 from tables.promotion import promote, retire, rollback, split
@@ -165,8 +165,8 @@ def naive_roles(log: Log, to: Any) -> Any:
 
 @pytest.fixture
 def patches(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    load = lru_cache(maxsize=None)(models.load_artefact)  # the same bytes are tried hundreds of times
-    monkeypatch.setattr(models, "load_artefact", load)
+    load = lru_cache(maxsize=None)(model_loading.load_artefact)  # the same bytes are tried hundreds of times
+    monkeypatch.setattr(model_loading, "load_artefact", load)
     return monkeypatch
 
 

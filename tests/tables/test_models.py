@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tables import models
+from tables import model_loading
 from tables.models import ModelsTable
 from tests.artefacts import artefact
 from tests.tables.model_log import SECONDS, Log, install, settings_of, until
@@ -161,14 +161,14 @@ def test_record_without_a_key_is_refused(log: Log) -> None:
 
 
 def test_surprise_while_loading_is_a_refusal(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = models.load_artefact
+    load = model_loading.load_artefact
 
     def surprise(onnx_bytes: bytes, header: bytes, *, max_bytes: int) -> Any:
         if onnx_bytes == GOOD[0]:
             raise MemoryError("no room")
         return load(onnx_bytes, header, max_bytes=max_bytes)
 
-    monkeypatch.setattr(models, "load_artefact", surprise)
+    monkeypatch.setattr(model_loading, "load_artefact", surprise)
     log.append("pump", *GOOD)
     log.publish(2.0, name="valve")
 

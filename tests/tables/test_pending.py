@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compute.label_marks import MAX_SPAN
 from tables import early_labels, pending_blocks
@@ -18,6 +20,7 @@ from tables.pending_blocks import EVENTS, MARKS
 from tables.reserved import PARTITION_KEY, PREFIX
 from tables.restoring import Restorer, StaleWriterError, read_last_offset
 from tables.stores import Item
+from tests.fuzz.mutations import mutated
 from tests.tables.test_stores import make_store
 from tests.tables.waiting import DELAY, KEYS, DictStore, Worker, answered
 
@@ -273,6 +276,37 @@ def test_blocks_in_memory_are_bounded_and_those_used_last_stay() -> None:
     assert n_read == 22
     pending.find(np.array([1999, 1850]))
     assert n_read == 22
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_the_store_holds_a_partition_goes_on(data: st.DataObject) -> None:
+    worker = Worker()
+    for first in (0, 10, 20):
+        worker.add(answered([first, first + 1]), own_labels={0: "a"})
+        worker.pending.hold_early(EarlyLabel(first + 50, worker.next_label, 1.0, b"k", b"v", []))
+        worker.next_label += 1
+        worker.checkpoint()
+    worker.pending.expire(2.0 + DELAY)
+    worker.checkpoint()
+    values = worker.store.values
+    for key in data.draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=4, unique=True)):
+        value = values.pop(key)
+        if key != PARTITION_KEY:
+            key = data.draw(st.one_of(st.just(key), mutated(key)))
+            value = data.draw(mutated(value))
+        values[key] = value
+    for _ in range(2):
+        worker = Worker(worker.store)
+        worker.scores(list(range(30)))
+        assert set(worker.label(list(range(30)), ["b"] * 30)) <= set(OUTCOMES)
+        next_offset = max(worker.next_offset, 30) + 5
+        worker.add(answered([next_offset]))
+        assert worker.label([next_offset], ["b"]) == ["joined"]
+        worker.pending.take_early(worker.next_offset)
+        worker.pending.expire(200.0)
+        worker.pending.drop_early(1e9)
+        worker.checkpoint()
 
 
 def test_unreadable_values_cost_their_block_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ import pytest
 from compute.artefact import ArtefactError
 from compute.decisions import read_key
 from compute.signatures import key_pair_of
-from tables import models
+from tables import model_loading
 from tables.artefact_records import pack_metadata, publish
 from tables.keys import KeyFileError
 from tables.model_index import N_DECISIONS, N_PICTURES, PNG
@@ -327,6 +327,20 @@ def test_a_challenger_that_is_refused_is_not_held_and_the_next_one_is(log: Log) 
     run(log, test, max_challengers=1)
 
 
+def test_a_champion_that_is_refused_is_told_of_once(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        onnx_bytes = b"not a model"
+        await publish(settings, "pump", onnx_bytes, pack_metadata(onnx_bytes, fields(n_features=1)))
+        table = await seen()
+        assert serving(table) == V1
+        (refusal,) = table.history.refusals
+        assert refusal["offset"] == 4
+        assert [item["state"] for item in table.describe_one("pump")["versions"]] == ["refused", "loaded"]
+
+    run(log, test)
+
+
 def test_an_artefact_under_another_version_than_its_own_is_refused(log: Log) -> None:
     async def test(settings: Any, seen: Any) -> None:
         await publish(settings, *made(2.0), role="challenger")
@@ -343,7 +357,7 @@ def test_an_artefact_under_another_version_than_its_own_is_refused(log: Log) -> 
 
 def test_former_champions_are_not_loaded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[bytes] = []
-    load = models.load_artefact
+    load = model_loading.load_artefact
 
     def count(onnx_bytes: bytes, header: bytes, *, max_bytes: int) -> Any:
         loaded.append(onnx_bytes)
@@ -354,7 +368,7 @@ def test_former_champions_are_not_loaded(log: Log, monkeypatch: pytest.MonkeyPat
             await publish(settings, *made(weight))
         await publish(settings, *made(4.0), role="challenger")
         await seen()
-        monkeypatch.setattr(models, "load_artefact", count)
+        monkeypatch.setattr(model_loading, "load_artefact", count)
         for records_a_fetch in (1, 100):
             loaded.clear()
             log.records_a_fetch = records_a_fetch
@@ -511,7 +525,7 @@ def test_what_is_too_large_is_not_sent(log: Log) -> None:
         with pytest.raises(ArtefactError, match="at most 1000 bytes"):
             await publish(settings_of(max_artefact_bytes=1_000), *made(1.0, padding_bytes=1_000))
         log.largest_batch = 100
-        with pytest.raises(ArtefactError, match="set max.message.bytes of topic 'models' to 1196608"):
+        with pytest.raises(ArtefactError, match=r"set max\.message\.bytes of topic 'models' to 1196608"):
             await publish(settings, *made(1.0))
 
     run(log, test)
@@ -604,7 +618,7 @@ def test_signed_records_are_taken_and_no_others(log: Log, keys: dict[str, Path],
         await publish(settings, *made(2.0), role="challenger")
         assert serving(await seen()) == V1
         log.publish(3.0)
-        await publish(settings_of(), *made(3.0), role="challenger")  # by somebody who knows of no keys
+        await publish(settings_of(), *made(5.0), role="challenger")  # by somebody who knows of no keys
         await publish(theirs, *made(4.0))
         await promote(settings_of(), "pump", V2)
         log.append("pump", None)
@@ -693,7 +707,7 @@ def test_who_has_no_trusted_key_is_told_before_anything_is_written(
     async def whole() -> None:
         for signing_key, received in ((None, "received none"), (theirs, "received key [0-9a-f]{16}")):
             settings = settings_of(trusted_keys=keys["trusted_keys"], signing_key=signing_key)
-            with pytest.raises(ArtefactError, match=f"NOWCAST_SIGNING_KEY: .*{received}"):
+            with pytest.raises(ArtefactError, match=rf"NOWCAST_SIGNING_KEY: .*{received}"):
                 await publish(settings, *made(1.0))
 
     asyncio.run(whole())

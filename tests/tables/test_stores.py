@@ -77,6 +77,15 @@ def test_a_scan_leaves_out_what_was_deleted_meanwhile(store: Any) -> None:
     assert [key for key, _ in rest] == [b"%03d" % i for i in (4, 6, 7, 8, 9)]
 
 
+def test_items_are_those_whose_keys_begin_alike_in_order_as_they_are_now(store: Any) -> None:
+    assert list(store.items_from(0, b"b")) == []
+    store.write(0, [(b"b/%d" % i, b"x") for i in (3, 1, 2)] + [(b"a", b"x"), (b"b0", b"x"), (b"c", b"x")], 9)
+    store.write(1, [(b"b/4", b"x")], 9)
+    store.scan(0, b"", 1, 1_000)
+    store.write(0, [(b"b/2", None), (b"b/0", b"y"), (b"b/", b"z")], 10)
+    assert list(store.items_from(0, b"b/")) == [(b"b/", b"z"), (b"b/0", b"y"), (b"b/1", b"x"), (b"b/3", b"x")]
+
+
 def test_what_is_restored_is_there_with_its_offset_and_so_is_what_is_written_behind_it(store: Any) -> None:
     store.restore(0, [(b"a", b"1"), (b"b", b"1")], 3)
     store.restore(0, [(b"a", None), (b"b", b"2")], 5)
