@@ -333,8 +333,8 @@ class Learner:
             self._settle_early(partition, pending.take_early(partition.next_offset))
         now = learning.time_reached(self._labels_end(partition.number), partition.next_label_offset)
         pending.expire(now)
-        if pending.n_early:
-            self._settle_early(partition, pending.drop_early(now))
+        if pending.n_early:  # an event that was there before its label has been scored by then
+            self._settle_early(partition, pending.drop_early(learning.event_time))
 
     def _settle_early(self, partition: Partition, held: Sequence[EarlyLabel]) -> None:
         """Join labels that were held; those that still find no answer are dead letters."""

@@ -17,16 +17,19 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import faust
+from threadpoolctl import threadpool_limits
 
 from app.settings import PREFIX, Settings
 from app.topics import StartError, ensure_topics
 from app.transactions import ensure_transactions
+from tables.keys import KeyFileError, check_key_files
 
 
 class Worker(faust.Worker):
     """A Faust worker that prepares and checks before it starts."""
 
     _lock: IO[str] | None = None
+    _limits: threadpool_limits | None = None
 
     def __init__(self, app: Any, *args: Any, **kwargs: Any) -> None:
         # Not before: the command line may have set the port.
@@ -42,16 +45,19 @@ class Worker(faust.Worker):
             if app.conf.web_enabled:
                 check_port(app.conf.web_bind, app.conf.web_port)
             self._lock = lock_directory(app.conf.datadir)
+            check_key_files(app.nowcast_settings)
             client_log.setLevel(logging.CRITICAL)  # it would tell of an unreachable broker in its own words
             self.loop.run_until_complete(ensure_topics(app.nowcast_settings))
             if app.nowcast_settings.delivery == "exactly_once":
                 self.loop.run_until_complete(ensure_transactions(app.nowcast_settings))
-        except StartError as error:
+        except (StartError, KeyFileError) as error:
             print(f"nowcast: {error}", file=sys.stderr)
             sys.stderr.flush()
             os._exit(1)  # nothing has started, and Faust's own way out wants services to stop
         finally:
             client_log.setLevel(level)
+        # Matrices here are small: threads that share one wait for each other, and cost a busy machine dearly.
+        self._limits = threadpool_limits(1, user_api="blas")
         # What is alive now stays; a record batch then makes some ten thousand objects that die with it, and
         # the default of 700 would look through them a hundred times each second.
         gc.freeze()

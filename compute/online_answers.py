@@ -16,8 +16,8 @@ class OnlineScores:
     ----------
     scores : ndarray, shape (n,), float64
         Of a classification the probability of the last class in sorted order among those that were learnt by
-        then, which is "1" of "0" and "1"; 0.5 until there are two. Of a regression the value; 0 before the first
-        label.
+        then, which is "1" of "0" and "1"; 0.5 until there are two. Of a regression the value; 0 before the
+        first label.
     predictions : sequence of str, float or None, length n
         The class, None before the first label; or the value.
     probabilities : ndarray, shape (n, n_classes), float64, or None

@@ -83,6 +83,8 @@ class Learning:
         Watches the errors of the version that serves.
     serving : str
         That version, as of the last events; empty before the first.
+    event_time : float
+        When the newest record of events that was scored came, in epoch seconds.
     """
 
     def __init__(self, number: int, store: PartitionedStore, settings: Any) -> None:
@@ -102,7 +104,7 @@ class Learning:
         )
         self.errors = ErrorMonitor() if watched else None
         self.serving = ""
-        self._event_time = self._label_time = 0.0
+        self.event_time = self._label_time = 0.0
         self._changed: dict[bytes, Any] = {}
         self._gone: list[bytes] = []
         (about,) = store.get_many(number, [PARTITION_KEY])
@@ -169,7 +171,8 @@ class Learning:
                 continue
             self._evaluate(version, answered.timestamps, rows, told, groups)
             if version.role == "champion":
-                findings += [(version, found) for found in self._watch_errors(version, rows, told)]
+                drifts = self._watch_errors(version, answered.timestamps, rows, told)
+                findings += [(version, found) for found in drifts]
                 continue
             for champion in champions:
                 both = rows[champion.has_answer[rows]]
@@ -215,7 +218,9 @@ class Learning:
         comparison.add(_at(told, rows), _predictions(champion, rows), _predictions(challenger, rows))
         self._mark(("comparison", *about), comparison)
 
-    def _watch_errors(self, version: VersionAnswers, rows: Any, told: Any) -> list[Finding]:
+    def _watch_errors(
+        self, version: VersionAnswers, timestamps: Any, rows: Any, told: Any
+    ) -> list[Finding]:
         if self.errors is None or version.version != self.serving:
             return []
         guesses, truth = _predictions(version, rows), _at(told, rows)
@@ -224,7 +229,7 @@ class Learning:
         else:
             errors = np.array([float(guess != true) for guess, true in zip(guesses, truth, strict=True)])
         self._mark(("errors",), self.errors)
-        found = self.errors.observe(errors, version.version)
+        found = self.errors.observe(errors, version.version, timestamps[rows])
         return [finding._replace(row=int(rows[finding.row])) for finding in found]
 
     def _groups(self, keys: Sequence[bytes]) -> Any:
@@ -254,7 +259,7 @@ class Learning:
 
     def note_event_time(self, seconds: float) -> None:
         """Take note of when a record of events came."""
-        self._event_time = max(self._event_time, seconds)
+        self.event_time = max(self.event_time, seconds)
 
     def note_label_time(self, seconds: float) -> None:
         """Take note of when a record of labels came."""
@@ -274,7 +279,7 @@ class Learning:
             Up to where they were read.
         """
         has_all = labels_end is not None and next_label_offset >= labels_end
-        return max(self._event_time, self._label_time) if has_all else self._label_time
+        return max(self.event_time, self._label_time) if has_all else self._label_time
 
     def describe_drift(self) -> list[dict[str, Any]]:
         """Return what is watched for drift, for people; `since` is an event time in seconds."""

@@ -61,14 +61,11 @@ class ModelIndex:
     Attributes
     ----------
     ledger : Ledger
-    next_offset : int
-        What comes before it was added.
     """
 
     def __init__(self, verifier: Verifier | None = None) -> None:
         self._verifier = verifier
         self.ledger = Ledger(by_decision=verifier is not None)
-        self.next_offset = 0
         self._decisions: deque[tuple[str, dict[str, Any]]] = deque(maxlen=N_DECISIONS)
         self._kept: dict[tuple[str, str], Kept] = {}
         self._pictures: dict[tuple[str, str], Pictures] = {}

@@ -1,7 +1,7 @@
 """Loading artefacts: from the records that have them to models that can serve, each content once.
 
-Owns what is held in memory, and what was refused and is not tried again. What an artefact must be is checked in
-`compute/artefact.py`, in a process of its own first (`tables/artefact_trial.py`).
+Owns what is held in memory, and what was refused and is not tried again. What an artefact must be is checked
+in `compute/artefact.py`, in a process of its own first (`tables/artefact_trial.py`).
 """
 
 from __future__ import annotations

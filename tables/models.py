@@ -1,35 +1,32 @@
 """The models table: which model serves on this worker, which challenge it, and who answers whom.
 
-Owns following the topic, and the roles that come of it: they change at the end of what was read, in one step.
-What records come to is in `compute/ledger.py`, loading artefacts in `tables/model_loading.py`, publishing in
-`tables/artefact_records.py`, deciding in `tables/promotion.py`.
+Owns the roles that come of the topic: they change at the end of what was read, all in one step. What its
+records come to is in `compute/ledger.py`; following it, loading artefacts, publishing and deciding are in
+`tables/model_following.py`, `model_loading.py`, `artefact_records.py` and `promotion.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaConnectionError
 
 from compute.artefact import ArtefactError
 from compute.decisions import read_key
 from compute.ledger import Claim
 from compute.scoring import Model
+from compute.signatures import Verifier
 from tables.keys import load_verifier
 from tables.model_descriptions import describe_held, describe_versions
+from tables.model_following import ModelFollower
 from tables.model_history import ModelHistory, describe_record
 from tables.model_index import ModelIndex, Pictures, key_of
 from tables.model_loading import ModelLoader, Reader
-from tables.model_topic import ModelTopic, TopicError
 
 log = logging.getLogger(__name__)
-
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
 
 
 class Split(NamedTuple):
@@ -40,7 +37,7 @@ class Split(NamedTuple):
     share: float
 
 
-class ModelsTable:
+class ModelsTable(ModelFollower):
     """What the models topic holds.
 
     Parameters
@@ -61,20 +58,13 @@ class ModelsTable:
         Which challenger answers for a share of the entities.
     history : ModelHistory
         What was seen, for views; `history.refusals` lists what was refused.
-    problem : str
-        Why the topic cannot be read at the moment; empty while it can.
     """
 
     def __init__(self, settings: Any, on_change: Callable[[Model | None], None] | None = None) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._on_change = on_change
         self._loader = ModelLoader(settings.max_artefact_bytes, self._refuse)
-        self._position = 0
-        self._is_behind = False
-        self._caught_up = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
-        self._verifier: Any = None
-        self.problem = ""
+        self._verifier: Verifier | None = None
         self.serving: Model | None = None
         self.challengers: tuple[Model, ...] = ()
         self.split: Split | None = None
@@ -97,40 +87,9 @@ class ModelsTable:
         KeyFileError
             The trusted keys cannot be read.
         """
-        if self._following is None:
+        if not self.is_following:
             self._verifier = load_verifier(self._settings)
-            self._begin_anew()
-            self._position = 0
-            self._following = asyncio.create_task(self._follow(), name="models-table")
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether everything that was published before the start is held."""
-        return self._caught_up.is_set()
-
-    async def catch_up(self, timeout: float) -> None:
-        """Wait until everything that was published before the start is held.
-
-        Raises
-        ------
-        TimeoutError
-            Not within `timeout` seconds; the message says what is in the way.
-        """
-        try:
-            await asyncio.wait_for(self._caught_up.wait(), timeout)
-        except asyncio.TimeoutError:
-            reason = self.problem or f"it is still being read after {timeout:g} s"
-            raise TimeoutError(
-                f"topic {self._settings.topic_models!r} is not read to its end: {reason}"
-            ) from None
-
-    async def stop(self) -> None:
-        """Stop reading; what is held stays."""
-        following, self._following = self._following, None
-        if following is not None:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
+            await super().start()
 
     def role_of(self, version: str) -> str:
         """Return the role of a version.
@@ -198,48 +157,7 @@ class ModelsTable:
             "published_at": published_at or self.published_at(model.name, model.version),
         }
 
-    async def _follow(self) -> None:
-        self._pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                async with ModelTopic(self._settings) as topic:
-                    await self._read_on(topic)
-            except Exception as error:  # without this task a worker would serve an old model for ever
-                told = str(error) or type(error).__name__
-                if isinstance(error, KafkaConnectionError):
-                    told = f"cannot reach Kafka at {self._settings.broker} (NOWCAST_BROKER)"
-                if told != self.problem:
-                    log.warning("models topic not read, trying again: %s", told)
-                self.problem = told
-                await asyncio.sleep(self._pause)
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
-
-    async def _read_on(self, topic: ModelTopic) -> None:
-        """Read from where the last reader ended, and settle roles whenever the end is reached."""
-        if not topic.beginning <= self._position <= topic.end:
-            # The topic was made anew, or compaction took what was left off at. The embedded broker also says
-            # an end that lies before that of a batch of several records. Roles stay until all is read again.
-            self._begin_anew()
-            self._position = topic.beginning
-        topic.seek(self._position)
-        self.problem = ""
-        records: list[ConsumerRecord] = []
-        while True:
-            if topic.position >= topic.end:
-                if self._is_behind:
-                    await self._settle(_reader(topic, records))
-                self._caught_up.set()
-            records = await topic.read()
-            if topic.position < self._position or (records and records[0].offset < self._position):
-                self._position = -1
-                raise TopicError(f"topic {self._settings.topic_models!r} was made anew, reading all of it")
-            for record in records:
-                await self._add(record)
-            self._position = topic.position
-            self._pause = _FIRST_PAUSE_SECONDS
-
     async def _add(self, record: ConsumerRecord) -> None:
-        self._is_behind = True
         where = read_key(key_of(record))
         if not where.version:
             self._seen.append((where.name, describe_record(record)))
@@ -275,7 +193,6 @@ class ModelsTable:
             self.history.chosen(name, claim.sources[0] if claim else None, model)
         self._loader.keep_only([*challengers, *(model for _, model in champions.values())])
         self._champions = champions
-        self._is_behind = False
         self._take(serving, tuple(challengers))
 
     async def _find_champion(self, name: str, read: Reader) -> tuple[Claim, Model] | None:
@@ -332,12 +249,3 @@ class ModelsTable:
             log.info("model %s version %s serves", model.name, model.version)
         if self._on_change is not None:
             self._on_change(model)
-
-
-def _reader(topic: ModelTopic, records: list[ConsumerRecord]) -> Reader:
-    recent = {record.offset: record for record in records}
-
-    async def read(offset: int) -> ConsumerRecord | None:
-        return recent.get(offset) or await topic.fetch(offset)
-
-    return read

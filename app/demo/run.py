@@ -89,7 +89,9 @@ async def run_demo(options: DemoOptions) -> int:
         print(f"nowcast: the worker did not answer every event{log}", file=sys.stderr)
     if story is not None and not story.is_complete:
         complete = False
-        print("nowcast: not all of it happened; it takes up to two minutes", file=sys.stderr)
+        print(
+            "nowcast: not all of it happened; it takes two minutes, more on a busy machine", file=sys.stderr
+        )
     return 0 if complete else 1
 
 

@@ -76,7 +76,7 @@ SCENARIOS = {
             "NOWCAST_PANES": "10",
             "NOWCAST_ALERT_COOLDOWN_SECONDS": "10",
             "NOWCAST_LABEL_DELAY_SECONDS": "30",
-            "NOWCAST_EVALUATION_SECONDS": "1",
+            "NOWCAST_EVALUATION_SECONDS": "2",
             "NOWCAST_TRAIN_TASK": "classification",
             "NOWCAST_TRAIN_AFTER_LABELS": "2500",
             "NOWCAST_WARMUP_EVENTS": "20",

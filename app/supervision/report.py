@@ -117,11 +117,7 @@ def describe(app: Any, report: Report) -> dict[str, Any]:
         "evaluations": describe_evaluations(app.models, report),
         "comparisons": [
             {
-                "model": about.model,
-                "champion": about.champion,
-                "challenger": about.challenger,
-                "challenger_model": about.challenger_model,
-                **comparison.describe(),
+                **_describe_comparison(about, comparison),
                 "better": verdict(comparison, settings)[0],
                 "current": _is_current(app.models, about),
             }
@@ -134,6 +130,12 @@ def describe(app: Any, report: Report) -> dict[str, Any]:
         "decisions": app.models.describe_decisions()[:N_DECISIONS],
         "unanswered": report.unanswered,
     }
+
+
+def _describe_comparison(about: Compared, comparison: Comparison) -> dict[str, Any]:
+    told = comparison.describe()
+    metrics = {role: told.pop(role) for role in ("champion", "challenger")}
+    return {**about._asdict(), **told, "metrics": metrics}
 
 
 def describe_evaluations(models: Any, report: Report) -> list[dict[str, Any]]:

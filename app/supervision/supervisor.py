@@ -21,7 +21,7 @@ from app.supervision.training_run import TrainingRun
 from app.supervision.triggers import Triggers
 from app.web.health import why_not_ready
 from tables.learning import Compared, Evaluated
-from tables.promotion import promote
+from tables.promotion import promote, retire
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class Supervisor:
             return
         if self._settings.promotion == "by_rule":
             await self._promote(report)
+        await self._retire_outdated()
         self._consider_training(report)
 
     async def _publish(self, report: Report) -> None:
@@ -143,6 +144,15 @@ class Supervisor:
                     log.info("promotion by rule: %s", outcome.message)
                     return
 
+    async def _retire_outdated(self) -> None:
+        """Let go of what was trained here, never served, and has no place among the challengers any more."""
+        models, name = self._app.models, self._settings.train_name
+        for decision in models.describe_decisions(name) if self._settings.train_task else ():
+            version = decision["version"]
+            if decision["action"] == "challenge" and models.role_of(version) == "waiting":
+                await retire(self._settings, name, version, by=BY, reason="newer ones challenge")
+                return
+
     def _was_champion(self, version: str) -> bool:
         """Tell whether a version served once: whoever took it back knew more than the rule does."""
         return any(
@@ -151,8 +161,6 @@ class Supervisor:
         )
 
     def _consider_training(self, report: Report) -> None:
-        if self._run is not None and self._run.is_running:
-            return
         since_training, last = report.n_labels, None
         newest = self._newest_trained()
         if newest is not None:
@@ -160,7 +168,10 @@ class Supervisor:
             since_training = 0 if evaluation is None else evaluation.n_labels
             last = newest["at"]
         due = self._triggers.look(time.time(), report.n_labels, since_training, last, report.drift)
-        if due is not None:
+        if self._run is not None and self._run.is_running:
+            if self._triggers.has_drifted and self._run.since is None and self._training is not None:
+                self._training.cancel()  # what it learns is the world before
+        elif due is not None:
             self._triggers.begun(report.n_labels)
             self._run = TrainingRun(self._settings, due.reason, due.since)
             self._training = asyncio.create_task(self._run.run(), name="training")

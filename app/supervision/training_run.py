@@ -76,12 +76,12 @@ class TrainingRun:
         except OSError as error:
             self.outcome = f"could not be started: {error}"
         except asyncio.CancelledError:
-            self.outcome = "stopped with its worker"
+            self.outcome = "was stopped"
             raise
         finally:
             self.finished_at = time.time()
             level = logging.INFO if self.outcome == "succeeded" else logging.WARNING
-            log.log(level, "the training %s\n%s", self.outcome, "\n".join(self._lines))
+            log.log(level, "the training %s:\n%s", self.outcome, "\n".join(self._lines))
 
     async def _run(self) -> str:
         process = await asyncio.create_subprocess_exec(

@@ -74,6 +74,11 @@ class Triggers:
             return Due(f"every {every:g} s")
         return None
 
+    @property
+    def has_drifted(self) -> bool:
+        """Whether there is a drift that was not learnt from yet."""
+        return self._drift_since is not None
+
     def begun(self, n_labels: int) -> None:
         """Take note that a training has begun."""
         self._n_labels = n_labels

@@ -3,10 +3,11 @@
 import { $, ask, element, number, plural, svg, table, time } from "./page-elements.js";
 import { showLearning } from "./page-learning.js";
 
-const POLL_MS = 2000, N_ALERTS = 30, N_RATES = 60;
+const POLL_MS = 2000, N_ALERTS = 30, N_FIRST_ALERTS = 1000, N_RATES = 60;
 const rates = [];
 let entityKey = null;
 let nAsked = 0;
+let knowsAlerts = false; // drifts of long ago are marked too, so the first look goes further back
 
 function severityBadge(alert) {
   if (alert.state === "resolved") return element("span", "badge good", "resolved");
@@ -80,7 +81,7 @@ function showWorkers({ workers, unanswered }) {
 }
 
 function showAlerts({ alerts }) {
-  $("alert-list").replaceChildren(...(alerts.length ? alerts.map(alertItem)
+  $("alert-list").replaceChildren(...(alerts.length ? alerts.slice(0, N_ALERTS).map(alertItem)
     : [element("li", "soft", "None so far. An entity is judged once its window holds enough events.")]));
 }
 
@@ -146,8 +147,10 @@ const askLearning = () => ask("/api/evaluations").catch((error) => {
 
 async function poll() {
   try {
+    const nAlerts = knowsAlerts ? N_ALERTS : N_FIRST_ALERTS;
     const [workers, alerts, models, learning] = await Promise.all([
-      ask("/api/workers"), ask("/api/alerts?limit=" + N_ALERTS), ask("/api/models"), askLearning()]);
+      ask("/api/workers"), ask("/api/alerts?limit=" + nAlerts), ask("/api/models"), askLearning()]);
+    knowsAlerts = true;
     $("main").hidden = false; // before the chart is drawn: it needs to know its width
     showWorkers(workers);
     showAlerts(alerts);

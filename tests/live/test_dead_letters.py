@@ -25,7 +25,7 @@ from app.topics import StartError, ensure_topics
 from compute.dead_letters import dead_letter_headers
 from tests.live.brokers import KafkaBroker
 from tests.live.streams import Reader, produce
-from tests.live.workers import ROOT, Workers, wait_for, worker_environment
+from tests.live.workers import ROOT, TOPICS, Workers, wait_for, worker_environment
 
 SECONDS = 30.0
 PARTITIONS = 2
@@ -40,10 +40,7 @@ def broker(request: pytest.FixtureRequest) -> Any:
 
 def settings_of(broker: Any) -> Settings:
     name = uuid.uuid4().hex[:8]
-    topics = {
-        f"topic_{topic}": f"{topic}-{name}"
-        for topic in ("events", "predictions", "alerts", "dead_letters", "models")
-    }
+    topics = {f"topic_{topic}": f"{topic}-{name}" for topic in TOPICS}
     return Settings(broker=broker.url, group=f"nowcast-{name}", partitions=PARTITIONS, **topics)
 
 

@@ -23,7 +23,7 @@ from tables.artefact_records import publish
 from tables.models import ModelsTable
 from tests.artefacts import artefact, graph, linear
 from tests.live.brokers import KafkaBroker
-from tests.live.workers import ROOT, worker_environment
+from tests.live.workers import ROOT, TOPICS, worker_environment
 
 SECONDS = 30.0
 MEGABYTE = 1_000_000
@@ -37,10 +37,7 @@ def broker(request: pytest.FixtureRequest) -> Any:
 
 def settings_of(broker: Any, **changed: Any) -> Settings:
     name = uuid.uuid4().hex[:8]
-    topics = {
-        f"topic_{topic}": f"{topic}-{name}"
-        for topic in ("events", "predictions", "alerts", "dead_letters", "models")
-    }
+    topics = {f"topic_{topic}": f"{topic}-{name}" for topic in TOPICS}
     return Settings(broker=broker.url, group=f"nowcast-{name}", partitions=1, **topics, **changed)
 
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from app.cluster import find_free_port
 from app.embedded import EmbeddedBroker
 from tests.live.brokers import KafkaBroker
-from tests.live.workers import ROOT, Workers, worker_environment
+from tests.live.workers import ROOT, TOPICS, Workers, worker_environment
 
 TIMEOUT_SECONDS = 90
 
@@ -73,7 +73,13 @@ def test_exactly_once_is_refused_on_a_broker_without_transactions(
 ) -> None:
     group = f"start-{uuid.uuid4().hex[:8]}"
     code, line = start_in_vain(
-        {"broker": embedded_broker.url, "group": group, "delivery": "exactly_once", "data_dir": tmp_path}
+        {
+            "broker": embedded_broker.url,
+            "group": group,
+            "delivery": "exactly_once",
+            "data_dir": tmp_path,
+            **{f"topic_{name}": f"{group}-{name}" for name in TOPICS},
+        }
     )
     assert code == 1
     assert f"broker at {embedded_broker.url} has no transactions" in line
@@ -113,3 +119,11 @@ def test_a_second_worker_on_the_same_data_directory_is_refused(
         # The lock goes with the process, however it ends.
         first.kill()
         first.start().wait_until_ready()
+
+
+def test_a_key_file_without_a_key_ends_the_start(settings: dict[str, object], tmp_path: Path) -> None:
+    keys = tmp_path / "keys.pem"
+    keys.write_bytes(b"")
+    code, line = start_in_vain({**settings, "trusted_keys": keys})
+    assert code == 1
+    assert "NOWCAST_TRUSTED_KEYS: " in line

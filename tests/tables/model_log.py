@@ -15,7 +15,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from tables import model_loading, model_topic, model_writing, models
+from tables import model_following, model_loading, model_topic, model_writing
 from tests.artefacts import artefact
 
 PLACE = TopicPartition("models", 0)
@@ -193,7 +193,7 @@ def install(monkeypatch: pytest.MonkeyPatch, log: Log | None = None) -> Log:
     log = log or Log()
     monkeypatch.setattr(model_topic, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
     monkeypatch.setattr(model_writing, "AIOKafkaProducer", lambda **options: Producer(log, **options))
-    monkeypatch.setattr(models, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(model_following, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(model_loading, "ArtefactTrial", lambda max_bytes: Trial())
     return log
 

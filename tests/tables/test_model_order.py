@@ -134,13 +134,17 @@ def naive_roles(log: Log, to: Any) -> Any:
     challengers: list[tuple[str, str]] = []
     share: tuple[int, str, float] | None = None
     lost: set[str] = set()
+    newest: dict[str, str] = {}
     for record in log.records:
         name, _, rest = record.key.decode().partition("@")
+        if not rest:
+            newest.pop(name, None)
         if not rest and record.value is None:
             champions.pop(name, None)
         elif not rest and record.value != b"spoilt":
             version = json.loads(dict(record.headers)["metadata"])["version"][:16]
             champions[name] = record.offset, version
+            newest[name] = version
         elif "/" not in rest:
             forgotten = {rest} if record.value is None else set()
             lost = (lost | forgotten) - ({rest} - forgotten)
@@ -155,7 +159,8 @@ def naive_roles(log: Log, to: Any) -> Any:
                 challengers.insert(0, (decision["model"], decision["version"]))
     possible = {name: champion for name, champion in champions.items() if to.model in ("", name)}
     name, (since, version) = max(possible.items(), key=lambda item: item[1], default=("", (-1, "")))
-    fitting = [item for item in challengers if item[1] not in {version, *lost} and to.model in ("", item[0])]
+    missing = {version, *(lost - set(newest.values()))}
+    fitting = [item for item in challengers if item[1] not in missing and to.model in ("", item[0])]
     held = fitting[: to.max_challengers]
     arm = next(
         (item for item in held if share and share[2] and share[0] > since and item[1] == share[1]), None
@@ -202,14 +207,14 @@ def play(steps: list[Step], to: Any, patches: pytest.MonkeyPatch, chance: random
     return asyncio.run(whole())
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_who_reads_later_finds_what_who_followed_found(patches: pytest.MonkeyPatch, seed: int) -> None:
     chance = random.Random(seed)
     to = settings_of(model=chance.choice(["", "", "pump"]), max_challengers=chance.randint(0, 3))
     play(steps_of(DECISIONS + STRANGERS, chance), to, patches, chance)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_where_records_are_signed_strangers_change_nothing(
     patches: pytest.MonkeyPatch, tmp_path: Path, seed: int
 ) -> None:

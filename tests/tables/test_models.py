@@ -225,6 +225,33 @@ def test_topic_that_was_made_anew_is_read_from_its_beginning(log: Log) -> None:
     run(test)
 
 
+def test_topic_that_was_made_anew_may_be_empty_at_first(log: Log) -> None:
+    log.publish(1.0)
+    log.publish(2.0)
+
+    async def test(table: ModelsTable) -> None:
+        log.records.clear()
+        log.end_offset = 0
+        await until(lambda: "made anew" in table.problem)
+        assert answer(table) == 2.0
+        log.publish(5.0)
+        await until(lambda: answer(table) == 5.0)
+
+    run(test)
+
+
+def test_what_was_refused_is_not_tried_again(log: Log) -> None:
+    log.publish(1.0)
+    log.append("pump", GOOD[0][:-1] + b"?", GOOD[1])
+
+    async def test(table: ModelsTable) -> None:
+        log.publish(2.0, name="valve")
+        await until(lambda: answer(table) == 2.0)
+        assert len(table.history.refusals) == 1
+
+    run(test)
+
+
 def test_gaps_that_compaction_left_do_not_keep_it_from_catching_up(log: Log) -> None:
     log.publish(1.0)
     log.publish(2.0)

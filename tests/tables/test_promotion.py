@@ -238,6 +238,66 @@ def test_a_rollback_brings_back_all_of_the_artefact(log: Log) -> None:
     assert champions[0].value == champions[2].value
 
 
+def test_a_challenger_put_by_hand_serves_and_does_not_challenge_itself(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        await publish(settings, *made(2.0), role="challenger")
+        log.publish(2.0)
+        table = await seen()
+        assert (serving(table), challengers(table), table.role_of(V2)) == (V2, [], "champion")
+        await publish(settings, *made(3.0))
+        table = await seen()
+        assert (serving(table), challengers(table), table.role_of(V2)) == (V3, [], "former")
+
+    run(log, test)
+
+
+def test_only_what_has_a_role_is_held(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        for weight in (1.0, 2.0, 3.0):
+            await publish(settings, *made(weight))
+        await publish(settings, *made(4.0), role="challenger")
+        assert {model.version for model in (await seen())._loader._held.values()} == {V3, V4}
+
+    run(log, test)
+
+
+def test_the_version_before_is_that_of_the_same_name(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        await publish(settings, *made(4.0, "valve"))
+        await publish(settings, *made(2.0))
+        previous = [item["previous"] for item in (await seen()).describe_decisions()]
+        assert previous == [V1, V1, ""]  # valve had no champion: what served before it
+
+    run(log, test)
+
+
+def test_what_could_never_serve_is_not_kept(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        log.append("pump", b"spoilt", made(1.0)[2])
+        log.append("pump", *artefact([3.0], name="valve"))
+        await publish(settings, *made(2.0))
+        assert (await seen()).describe_decisions()[0]["previous"] == ""
+
+    run(log, test)
+    assert [len(batch) for batch in log.batches] == [1, 2]
+
+
+def test_a_version_has_the_time_of_its_first_record(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        await publish(settings, *made(2.0), role="challenger")
+        first = (await seen()).published_at("pump", V2)
+        await promote(settings, "pump")
+        assert (await seen()).published_at("pump", V2) == first
+        await publish(settings, *made(3.0), role="challenger")
+        await retire(settings, "pump", V3)
+        assert (await seen()).published_at("pump", V3) is None
+
+    run(log, test)
+
+
 def test_what_was_put_by_hand_is_kept_when_it_is_replaced(log: Log) -> None:
     async def test(settings: Any, seen: Any) -> None:
         undeclared = dict(fields(n_features=1))
@@ -680,6 +740,20 @@ def test_a_signed_decision_under_another_key_is_refused(log: Log, keys: dict[str
         log.add(decided.key[:-6] + b"ffffff", decided.value, decided.headers)
         table = await seen()
         assert serving(table) == V2
+        assert "not of this record" in table.history.refusals[0]["reason"]
+
+    run(log, test, **keys)
+
+
+def test_an_altered_decision_is_refused(log: Log, keys: dict[str, Path]) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        await publish(settings, *made(2.0), role="challenger")
+        decided = log.records[-1]
+        assert b'"challenge"' in decided.value
+        log.add(decided.key, decided.value.replace(b'"challenge"', b'"promote"'), decided.headers)
+        table = await seen()
+        assert (serving(table), challengers(table)) == (V1, [V2])
         assert "not of this record" in table.history.refusals[0]["reason"]
 
     run(log, test, **keys)
