@@ -218,9 +218,7 @@ class Learning:
         comparison.add(_at(told, rows), _predictions(champion, rows), _predictions(challenger, rows))
         self._mark(("comparison", *about), comparison)
 
-    def _watch_errors(
-        self, version: VersionAnswers, timestamps: Any, rows: Any, told: Any
-    ) -> list[Finding]:
+    def _watch_errors(self, version: VersionAnswers, timestamps: Any, rows: Any, told: Any) -> list[Finding]:
         if self.errors is None or version.version != self.serving:
             return []
         guesses, truth = _predictions(version, rows), _at(told, rows)
