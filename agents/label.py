@@ -1,6 +1,6 @@
 """The label hop: labels in, each joined to the prediction that it is about, on the worker that has it.
 
-Owns the order of the steps for a record batch of labels. What is learnt from them is in `agents/learn.py`. A
+Owns the order of the steps for a record batch of labels. What becomes of each is in `agents/join.py`. A
 batch is one synchronous step, offset and all, as in the score hop.
 """
 
@@ -45,7 +45,7 @@ class Labeller:
         records = [record for record in batch.records if record.offset >= partition.next_label_offset]
         next_offset = max(batch.last_offset + 1, partition.next_label_offset)
         if records:
-            faults = self._scorer.learner.join(records, partition)
+            faults = self._scorer.joiner.join(records, partition)
             pack_dead_letters(self._outbox, self._settings, batch.topic, batch.partition, records, faults)
         partition.next_label_offset = next_offset
         self._scorer.next_offsets[TP(batch.topic, batch.partition)] = next_offset

@@ -24,6 +24,7 @@ from faust.types import TP
 from agents.answer import Answers
 from agents.dead_letters import Fault, pack_dead_letters
 from agents.decide import Decision, Rows, decide_by_detector
+from agents.join import Joiner
 from agents.lanes import Lanes
 from agents.learn import Learner
 from agents.meet import Met, meet
@@ -80,8 +81,8 @@ class Scorer:
 
     Attributes
     ----------
-    learner : Learner
-        Learns from answers and labels.
+    joiner : Joiner
+        Joins labels to the answers.
     next_offsets : dict of TP to int
         By partition, the offset after the last event that was scored, and after the last label that was
         joined.
@@ -123,7 +124,8 @@ class Scorer:
         )
         self._panel = Panel(settings, models, metrics)
         self._answers = Answers(settings, outbox)
-        self.learner = Learner(settings, self._answers, outbox, metrics, labels_end)
+        self._learner = Learner(settings, self._answers, metrics)
+        self.joiner = Joiner(settings, self._learner, self._answers, outbox, labels_end)
         self.suspended = False
         self.next_offsets: dict[TP, int] = {}
 
@@ -193,7 +195,7 @@ class Scorer:
             faults += more_faults
         pack_dead_letters(self._outbox, self._settings, batch.topic, batch.partition, records, sorted(faults))
         partition.next_offset = self.next_offsets[TP(batch.topic, batch.partition)] = batch.last_offset + 1
-        self.learner.settle(partition, records)
+        self.joiner.settle(partition, records)
         self._metrics.batch_scored(
             len(records),
             len(records) - len(faults),
@@ -218,13 +220,13 @@ class Scorer:
         partition.columns.assign(met.learnt)
         partition.mark_changed(met.slots)
         partition.watermark = met.watermark
-        seen = self.learner.see(records, events, partition, met.rows, decided, self._rule)
+        seen = self._learner.see(records, events, partition, met.rows, decided, self._rule)
         faults, changes = list(met.faults), list[tuple[str, str]]()
         for rows, decision in self._arms(met.rows, seen):
             for row, (code, message) in decision.faults.items():
                 faults.append((int(rows.position[row]), code, message))
             changes += self._answers.pack(partition, rows, decision)
-        return faults, changes + self.learner.warn(partition, met.rows, watermark, seen.champion)
+        return faults, changes + self._learner.warn(partition, met.rows, watermark, seen.champion)
 
     def _arms(self, rows: Rows, decided: Decided) -> list[tuple[Rows, Decision]]:
         """Return who answers which rows: the champion, or the challenger that has part of the entities.

@@ -203,6 +203,27 @@ def test_a_label_whose_event_never_comes_is_a_dead_letter_once_the_delay_is_over
     assert codes(worker) == ["unknown-label"]
 
 
+def test_a_label_that_no_class_can_have_for_a_name_costs_its_event_nothing(settings: Settings) -> None:
+    worker = Worker(settings, model=MODEL)
+    run(worker.scorer.score(batch(stream(rows_of(2), told=["1e999", "1"]))))
+    assert len(worker.predictions()) + len(worker.dead_letters()) == 2
+    assert learning(worker).counts["joined"] == 1
+
+
+def test_a_label_waits_for_an_event_that_is_scored_long_after_it_came(settings: Settings) -> None:
+    worker = Worker(settings, model=MODEL)
+    hours = [NOW_MS + hour * 3_600_000 for hour in (0, 2, 4)]  # the delay is one, and events lag behind
+    run(
+        worker.labeller.label(labels([label(0, key(2), 2, 1, record_ms=hours[0])], end_offset=3)),
+        worker.labeller.label(labels([label(1, key(0), 0, 1, record_ms=hours[1])], end_offset=3)),
+        worker.scorer.score(batch(stream(rows_of(2)))),
+        worker.labeller.label(labels([label(2, key(1), 1, 1, record_ms=hours[2])], end_offset=3)),
+        worker.scorer.score(batch(stream(rows_of(1), 2))),
+    )
+    counts = learning(worker).counts
+    assert (counts["joined"], counts["late"], counts["unknown"]) == (1, 2, 0)
+
+
 def test_groups_of_entities_are_evaluated_by_themselves() -> None:
     worker = Worker(Settings(partitions=1, evaluation_groups="-([0-9])$"), model=MODEL)
     rows = rows_of(30)
