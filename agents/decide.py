@@ -147,6 +147,22 @@ async def decide_by_model(
     )
 
 
+def decide_nothing(model: Any, n_rows: int, rule: AlertRule, message: str) -> Decision:
+    """Return what a model says that could not say anything: every row is at fault."""
+    return Decision(
+        model.name,
+        model.version,
+        np.full(n_rows, np.nan),
+        [None] * n_rows,
+        np.full((n_rows, len(model.classes)), np.nan) if model.kind == "classification" else None,
+        tuple(model.classes or ()),
+        rule_for(model.kind, model.threshold, rule),
+        model.kind,
+        _positive_of(model),
+        dict.fromkeys(range(n_rows), ("model-error", message)),
+    )
+
+
 def rule_for(kind: str, threshold: float | None, rule: AlertRule) -> AlertRule | None:
     """Return the rule that the scores of such a model are held against."""
     if threshold is not None:

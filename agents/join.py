@@ -6,6 +6,7 @@ that are joined is in `agents/learn.py`.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from agents.outbox import Outbox
 from compute.label_reading import Label, decode_labels
 from compute.labels import canonical_class
 from compute.moments import Integers
-from tables.early_labels import EarlyLabel
+from tables.early_labels import MAX_LABEL_BYTES, EarlyLabel
 from tables.partition import Partition
 from tables.pending import CONTRADICTING, JOINED, LATE, REPEATED, UNKNOWN
 
@@ -38,7 +39,8 @@ class Joiner:
         Knows the ids of events.
     outbox : Outbox or Lanes
     labels_end : callable
-        Gives the end of a partition of the labels topic as the client saw it last, None where it has not.
+        Gives the offset of a partition of the labels topic behind which there is nothing to join, None where
+        it is not known.
     """
 
     def __init__(
@@ -84,6 +86,10 @@ class Joiner:
             record, number, offset = records[position], int(batch.partitions[i]), int(batch.offsets[i])
             if batch.topics[i] != self._settings.topic_events or number >= self._settings.partitions:
                 faults.append((position, "unknown-label", _NOT_OURS.format(self._settings.topic_events)))
+            elif number != partition.number and len(record.value) > MAX_LABEL_BYTES:
+                faults.append(
+                    (position, "too-large", "label: is on the wrong partition, too large to be sent on")
+                )
             elif number != partition.number:
                 elsewhere.setdefault(number, []).append(record)
             elif offset < partition.next_offset:
@@ -107,7 +113,9 @@ class Joiner:
         outcomes = Counter(code.removesuffix("-label") for _, code, _ in faults)
         outcomes["forwarded"] = sum(map(len, elsewhere.values()))
         self._learner.count(learning, +outcomes)
-        learning.note_label_time(max(record.timestamp for record in records) / 1000.0)
+        if len(batch.index):
+            times = [records[position].timestamp / 1000.0 for position in batch.index.tolist()]
+            learning.note_label_time(_until_now(times))
         return sorted(faults)
 
     def _forward(self, partition: Partition, records: Mapping[int, Sequence[Any]]) -> None:
@@ -120,6 +128,7 @@ class Joiner:
                 [record.value for record in theirs],
                 [list(record.headers) for record in theirs],
                 source=partition.number,
+                timestamps=[record.timestamp for record in theirs],  # a label is late by when it came first
             )
 
     def _join(
@@ -162,7 +171,7 @@ class Joiner:
         learning = partition.learning
         assert learning is not None
         pending = learning.pending
-        learning.note_event_time(max(record.timestamp for record in records) / 1000.0)
+        learning.note_event_time(_until_now([record.timestamp / 1000.0 for record in records]))
         if pending.n_early:
             self._settle_early(partition, pending.take_early(partition.next_offset))
         now = learning.time_reached(self._labels_end(partition.number), partition.next_label_offset)
@@ -187,6 +196,11 @@ class Joiner:
         self._learner.count(partition.learning, Counter(code.removesuffix("-label") for _, code, _ in faults))
         topic = self._settings.topic_labels
         pack_dead_letters(self._outbox, self._settings, topic, partition.number, records, sorted(faults))
+
+
+def _until_now(times: Sequence[float]) -> float:
+    """Return the newest time, the clock's at most: a producer's wrong clock must not make others late."""
+    return min(max(times), time.time())
 
 
 class _Held(NamedTuple):

@@ -270,10 +270,11 @@ class Lanes:
         values: Sequence[bytes | None],
         headers: Iterable[Headers] | None = None,
         source: int | None = None,
+        timestamps: Iterable[int] | None = None,
     ) -> list[Packed]:
         """Pack records in the lane of the partition they come of; nothing is sent before `send`."""
         lane = self._lanes[partition if source is None else source]
-        return lane.outbox.pack(topic, partition, keys, values, headers)
+        return lane.outbox.pack(topic, partition, keys, values, headers, timestamps=timestamps)
 
     async def send(self) -> None:
         """Hand over what is packed, in the order of each partition."""

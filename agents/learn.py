@@ -27,15 +27,13 @@ from compute.drift_messages import encode_drift_alert
 from compute.events import EventBatch
 from compute.label_reading import Label
 from compute.labels import canonical_class, numeric_label
+from compute.moments import Flags
 from compute.panes import pane_index
-from tables.learning import Learning
+from tables.learning import ONLINE, Learning
 from tables.partition import Partition
 
 Change = tuple[str, str]
 """State and severity of an alert."""
-
-ONLINE = "online"
-"""Name of the online learner as a model."""
 
 ALARMS = ("0", "1")
 """Classes of what raises alarms."""
@@ -70,9 +68,12 @@ class Learner:
         partition: Partition,
         rows: Rows,
         decided: Decided,
+        given: Flags,
         rule: AlertRule,
     ) -> Decided:
         """Take note of what was decided, and learn from events that have a label of their own.
+
+        `given` tells which rows another one than the champion answers.
 
         Returns
         -------
@@ -102,7 +103,9 @@ class Learner:
             rows.z.astype(np.float32) if learning.online is not None else None,
             tuple(names) if learning.online is not None else (),
         )
-        kept = np.setdiff1d(np.arange(len(position)), list(decided.champion.faults))
+        is_answered = given.copy()
+        is_answered[[row for row in range(len(position)) if row not in decided.champion.faults]] = True
+        kept = np.flatnonzero(is_answered)
         if len(kept) < len(position):
             answered, labels = answered.take(kept), [labels[row] for row in kept.tolist()]
             keys = [rows.keys[row] for row in kept.tolist()]
@@ -164,7 +167,7 @@ class Learner:
         if not has_learnt:
             return decided  # it has nothing to say yet
         if self._settings.model == ONLINE:
-            return Decided(decision, decided.challengers)
+            return Decided(decision, (decided.champion, *decided.challengers))
         return replace(decided, challengers=(*decided.challengers, decision))
 
     def warn(self, partition: Partition, rows: Rows, watermark: int, decision: Decision) -> list[Change]:
@@ -233,7 +236,7 @@ def told_online(task: str, label: Label) -> str | float | None:
 
 def _answers_of(decision: Decision, role: str) -> VersionAnswers:
     """Return what a decision said, as it is kept for its labels."""
-    about = (decision.model, decision.version, ONLINE if decision.model == ONLINE else role, decision.kind)
+    about = (decision.model, decision.version, role, decision.kind)
     if decision.kind == "regression":
         return VersionAnswers(*about, (), None, decision.scores, decision.scores)
     if decision.kind == "anomaly":

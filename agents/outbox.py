@@ -113,21 +113,24 @@ class Outbox:
         values: Sequence[bytes | None],
         headers: Iterable[Headers] | None = None,
         source: int | None = None,
+        timestamps: Iterable[int] | None = None,
     ) -> list[Packed]:
         """Pack records into batches of one partition, in order; nothing is sent before `send`.
 
-        `source` is the partition they come of, where that is another one.
+        `source` is the partition they come of, where that is another one; `timestamps` are milliseconds, now
+        where none are given.
         """
         if not values:
             return []
         now_ms = int(time.time() * 1000)  # one call for all: the records leave together
         every = repeat([]) if headers is None else headers
+        moments = repeat(now_ms) if timestamps is None else timestamps
         packed: list[Packed] = []
         append = self._new_batch(topic, partition, packed)
-        for key, value, header in zip(keys, values, every, strict=False):
-            if append(timestamp=now_ms, key=key, value=value, headers=header) is None:
+        for key, value, header, moment in zip(keys, values, every, moments, strict=False):
+            if append(timestamp=moment, key=key, value=value, headers=header) is None:
                 append = self._new_batch(topic, partition, packed)
-                append(timestamp=now_ms, key=key, value=value, headers=header)
+                append(timestamp=moment, key=key, value=value, headers=header)
         packed = [item for item in packed if item.batch.record_count()]
         for item in packed:
             item.batch.close()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.decide import Decision, Rows, decide_by_detector, decide_by_model
+from agents.decide import Decision, Rows, decide_by_detector, decide_by_model, decide_nothing
 from agents.metrics import Metrics
 from agents.model_calls import ModelCaller
 from compute.alerts import AlertRule
@@ -85,7 +85,7 @@ class Panel:
     async def decide(self, rows: Rows, feature_names: tuple[str, ...], rule: AlertRule) -> Decided:
         """Ask everybody at once."""
         asked = self._asked()
-        calls = [decide_by_model(caller, rows, feature_names, rule) for caller in asked]
+        calls = [_decide_in_shadow(caller, rows, feature_names, rule) for caller in asked]
         if self._champion is not None:
             calls.insert(0, decide_by_model(self._champion, rows, feature_names, rule))
         decisions = await asyncio.gather(*calls)
@@ -113,3 +113,14 @@ class Panel:
     def _close(caller: ModelCaller | None) -> None:
         if caller is not None:
             caller.close()
+
+
+async def _decide_in_shadow(
+    caller: ModelCaller, rows: Rows, feature_names: tuple[str, ...], rule: AlertRule
+) -> Decision:
+    """Ask a challenger; whatever it raises, no event is without its answer for that."""
+    try:
+        return await decide_by_model(caller, rows, feature_names, rule)
+    except Exception as error:
+        log.warning("challenger %s version %s: %r", caller.model.name, caller.model.version, error)
+        return decide_nothing(caller.model, len(rows.keys), rule, repr(error))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from faust.types import TP
+from numpy.typing import NDArray
 
 from agents.answer import Answers
 from agents.dead_letters import Fault, pack_dead_letters
@@ -77,7 +78,8 @@ class Scorer:
     on_progress : callable
         Called after each part of a batch: a batch can take longer than anybody waits for a sign of life.
     labels_end : callable
-        Gives the end of a partition of the labels topic as the client saw it last, None where it has not.
+        Gives the offset of a partition of the labels topic behind which there is nothing to join, None where
+        it is not known.
 
     Attributes
     ----------
@@ -220,27 +222,34 @@ class Scorer:
         partition.columns.assign(met.learnt)
         partition.mark_changed(met.slots)
         partition.watermark = met.watermark
-        seen = self._learner.see(records, events, partition, met.rows, decided, self._rule)
+        given = self._given(met.rows, decided)
+        seen = self._learner.see(records, events, partition, met.rows, decided, given, self._rule)
         faults, changes = list(met.faults), list[tuple[str, str]]()
-        for rows, decision in self._arms(met.rows, seen):
+        for rows, decision in self._arms(met.rows, seen, given):
             for row, (code, message) in decision.faults.items():
                 faults.append((int(rows.position[row]), code, message))
             changes += self._answers.pack(partition, rows, decision)
         return faults, changes + self._learner.warn(partition, met.rows, watermark, seen.champion)
 
-    def _arms(self, rows: Rows, decided: Decided) -> list[tuple[Rows, Decision]]:
-        """Return who answers which rows: the champion, or the challenger that has part of the entities.
-
-        An entity is always with the same arm. What the challenger cannot answer the champion does.
-        """
-        split = self._models.split
-        champion = decided.champion
-        other = next((d for d in decided.challengers if split and d.version == split.version), None)
+    def _given(self, rows: Rows, decided: Decided) -> NDArray[np.bool_]:
+        """Tell which rows the challenger of a split answers: not those that it cannot."""
+        split, other = self._models.split, self._challenger_of_split(decided)
         if split is None or other is None:
-            return [(rows, champion)]
+            return np.zeros(len(rows.keys), np.bool_)
         given = arms_of(rows.keys, split.version, split.share)
         given[list(other.faults)] = False
-        arms = [(np.flatnonzero(~given), champion), (np.flatnonzero(given), other)]
+        return given
+
+    def _challenger_of_split(self, decided: Decided) -> Decision | None:
+        version = None if self._models.split is None else self._models.split.version
+        return next((decision for decision in decided.challengers if decision.version == version), None)
+
+    def _arms(self, rows: Rows, decided: Decided, given: NDArray[np.bool_]) -> list[tuple[Rows, Decision]]:
+        """Return who answers which rows; an entity is always with the same arm."""
+        other = self._challenger_of_split(decided)
+        if other is None or not given.any():
+            return [(rows, decided.champion)]
+        arms = [(np.flatnonzero(~given), decided.champion), (np.flatnonzero(given), other)]
         return [(rows.take(which), decision.take(which)) for which, decision in arms if len(which)]
 
     def recent_predictions(self, key: bytes) -> list[dict[str, Any]]:

@@ -114,6 +114,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         state = assignment.state_value(tp) if assignment is not None else None
         return None if state is None else state.highwater
 
+    def fetched_to(self, tp: TP) -> int | None:
+        """Return up to where a partition was fetched; None where it is not known."""
+        assignment = self._ensure_consumer()._subscription.subscription.assignment
+        state = assignment.state_value(tp) if assignment is not None else None
+        return None if state is None else state._position
+
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
         coordinator = self._ensure_consumer()._coordinator

@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> App:
         *(settings, app.statistics, app.models, app.outbox, app.metrics),
         session=lambda: (app.rebalancing_count, app.should_stop),
         on_progress=lambda: app.consumer.note_progress(),  # type: ignore[attr-defined]
-        labels_end=lambda number: app.consumer.end_offset(  # type: ignore[attr-defined]
+        labels_end=lambda number: app.consumer.offset_to_reach(  # type: ignore[attr-defined]
             TP(settings.topic_labels, number)
         ),
     )

@@ -105,6 +105,7 @@ class Consumer(driver.Consumer):
         self._options: BatchOptions = self.app.batch_options  # type: ignore[attr-defined]
         self._durable_offsets: Mapping[TP, int] = {}
         self._resuming: set[TP] = set()
+        self._handed_out: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -113,9 +114,16 @@ class Consumer(driver.Consumer):
         """Tell whether no other worker can have been given the partitions of this one."""
         return time.monotonic() < self._thread.lease_until
 
-    def end_offset(self, tp: TP) -> int | None:
-        """Return the end of a partition as the last fetch saw it; None where it is not known."""
-        return self._thread.end_offset(tp)
+    def offset_to_reach(self, tp: TP) -> int | None:
+        """Return the offset behind which nothing is left to be processed; None where that is not known.
+
+        Where a partition is fetched to its end that is behind the last record that was handed out: markers of
+        transactions, which are no records, may follow.
+        """
+        end, position = self._thread.end_offset(tp), self._thread.fetched_to(tp)
+        if end is None or position is None:
+            return None
+        return end if position < end else self._handed_out.get(tp, 0)
 
     def note_progress(self) -> None:
         """Say that scoring goes on, though perhaps nothing can be fetched for the time being."""
@@ -185,6 +193,8 @@ class Consumer(driver.Consumer):
     def _fold(self, tp: TP, records: list[Any]) -> list[Any]:
         if tp.topic not in self._options.topics:
             return records
+        if records:
+            self._handed_out[tp] = records[-1].offset + 1
         runs = split(records, self._options.max_events, self._options.max_bytes)
         end_offset = self._thread.end_offset(tp)
         if end_offset is not None and (self._read_offset[tp] or 0) > end_offset:

@@ -21,7 +21,7 @@ from compute.comparison import Comparison
 from compute.drift import DriftMonitor
 from compute.drift_findings import Finding
 from compute.error_drift import ErrorMonitor
-from compute.evaluation import Evaluation
+from compute.evaluation import MAX_SCORES, Evaluation
 from compute.evaluation_head import Task
 from compute.labels import canonical_class, numeric_label
 from compute.online import OnlineLearner
@@ -37,6 +37,11 @@ MAX_VERSIONS = 16
 
 MAX_GROUPS = 50
 OTHER_GROUPS = "(others)"
+MAX_GROUP_SCORES = 256
+"""Different scores that are told apart in a group: there may be many groups, and all are told of together."""
+
+ONLINE = "online"
+"""Name of the online learner as a model."""
 
 
 class Evaluated(NamedTuple):
@@ -175,7 +180,10 @@ class Learning:
                 findings += [(version, found) for found in drifts]
                 continue
             for champion in champions:
-                both = rows[champion.has_answer[rows]]
+                judged = champion.has_answer
+                if champion.task != "regression":
+                    judged = judged & _judged_by(champion, classes)
+                both = rows[judged[rows]]
                 if len(both) and (version.task == "regression") == (champion.task == "regression"):
                     self._compare(champion, version, both, told)
         return findings
@@ -187,7 +195,9 @@ class Learning:
         for group, chosen in parts.items():
             about = Evaluated(version.model, version.version, group)
             # Taken out and put in again: the one that was labelled last is the last in order.
-            evaluation = self.evaluations.pop(about, None) or self._new_evaluation(version)
+            evaluation = self.evaluations.pop(about, None) or self._new_evaluation(
+                version, MAX_GROUP_SCORES if group else MAX_SCORES
+            )
             self.evaluations[about] = evaluation
             evaluation.add(
                 timestamps[chosen],
@@ -200,15 +210,16 @@ class Learning:
             self._mark(("evaluation", *about), evaluation)
         self._bound_versions()
 
-    def _new_evaluation(self, version: VersionAnswers) -> Evaluation:
-        if version.task == "classification" and version.role == "online":  # its classes come as it learns
-            return Evaluation("classification", self._n_panes, self._pane_seconds)
+    def _new_evaluation(self, version: VersionAnswers, max_scores: int) -> Evaluation:
+        if version.task == "classification" and version.model == ONLINE:  # its classes come as it learns
+            return Evaluation("classification", self._n_panes, self._pane_seconds, max_scores=max_scores)
         return Evaluation(
             "regression" if version.task == "regression" else "classification",
             self._n_panes,
             self._pane_seconds,
             version.classes,
             None if version.positive is None else version.classes[version.positive],
+            max_scores,
         )
 
     def _compare(self, champion: VersionAnswers, challenger: VersionAnswers, rows: Any, told: Any) -> None:
@@ -272,7 +283,7 @@ class Learning:
         Parameters
         ----------
         labels_end : int or None
-            End of the partition of labels; None where it is not known.
+            Offset of the labels behind which there is nothing to join; None where it is not known.
         next_label_offset : int
             Up to where they were read.
         """

@@ -20,6 +20,9 @@ from tables.learning import Compared, Evaluated
 
 PATH = "/api/evaluations"
 
+TIMEOUT_SECONDS = 10.0
+"""For a worker to tell: with many groups that is megabytes."""
+
 N_DECISIONS = 50
 """Latest entries of the audit trail that a report for people has."""
 
@@ -42,6 +45,8 @@ class Report:
         What workers that supervised say of it; one of them still does.
     unanswered : list of str
         Workers that could not tell.
+    numbers : list of int
+        Partitions that were told of.
     """
 
     evaluations: dict[Evaluated, Evaluation] = field(default_factory=dict)
@@ -50,6 +55,7 @@ class Report:
     drift: list[dict[str, Any]] = field(default_factory=list)
     supervisors: list[dict[str, Any]] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, told: Sequence[dict[str, Any]], unanswered: Sequence[str] = ()) -> Report:
@@ -57,7 +63,9 @@ class Report:
         report = cls(supervisors=[one["supervisor"] for one in told], unanswered=list(unanswered))
         parts = [part for one in told for part in one["partitions"]]
         for part in sorted(parts, key=lambda part: part["number"]):
-            report._add(part)
+            if part["number"] not in report.numbers:  # in a rebalance two workers may tell of the same
+                report.numbers.append(part["number"])
+                report._add(part)
         return report
 
     def _add(self, part: dict[str, Any]) -> None:
@@ -105,7 +113,7 @@ def _stored(parts: dict[Any, Any]) -> list[Any]:
 
 async def gather(app: Any) -> Report:
     """Ask all workers and merge what they tell."""
-    peers = await ask_peers(app, PATH)
+    peers = await ask_peers(app, PATH, timeout_seconds=TIMEOUT_SECONDS)
     return Report.of([tell(app), *peers.bodies], peers.unanswered)
 
 

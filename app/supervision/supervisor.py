@@ -8,7 +8,6 @@ promotes by rule, and starts trainings. Owns the order; who is asked is in `repo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -48,6 +47,7 @@ class Supervisor:
         self._looking: asyncio.Task[None] | None = None
         self._training: asyncio.Task[None] | None = None
         self._looked_at: float | None = None
+        self._is_ending = False
         self._published: dict[Evaluated, int] = {}
 
     async def start(self) -> None:
@@ -56,11 +56,11 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop looking; a training that is under way ends."""
-        for task in (self._looking, self._training):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        if self._looking is not None:
+            self._looking.cancel()
+        self._end_training()
+        tasks = [task for task in (self._looking, self._training) if task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._looking = self._training = None
 
     @property
@@ -87,16 +87,29 @@ class Supervisor:
             try:
                 if self.is_in_charge:
                     await self.look()
+                elif self._looked_at is not None:
+                    self._hand_over()
             except Exception:  # whatever it is, models serve on, and the next look may go well
                 log.exception("the supervisor's look failed, it will look again")
+
+    def _hand_over(self) -> None:
+        """Forget what only who is in charge may act on: another one is."""
+        self._looked_at = None
+        self._triggers = Triggers(self._settings)
+        self._end_training()
+
+    def _end_training(self) -> None:
+        if self._training is not None and not self._is_ending:
+            self._is_ending = True  # once: a second time would interrupt the waiting for its end
+            self._training.cancel()
 
     async def look(self) -> None:
         """Look once."""
         report = await gather(self._app)
         self._looked_at = time.time()
         await self._publish(report)
-        if report.unanswered:  # a worker recovers: what it has learnt must not be missing where we decide
-            return
+        if report.unanswered or report.numbers != list(range(self._settings.partitions)):
+            return  # a worker recovers: what it has learnt must not be missing where we decide
         if self._settings.promotion == "by_rule":
             await self._promote(report)
         await self._retire_outdated()
@@ -169,11 +182,12 @@ class Supervisor:
             last = newest["at"]
         due = self._triggers.look(time.time(), report.n_labels, since_training, last, report.drift)
         if self._run is not None and self._run.is_running:
-            if self._triggers.has_drifted and self._run.since is None and self._training is not None:
-                self._training.cancel()  # what it learns is the world before
+            if self._triggers.has_drifted and self._run.since is None:
+                self._end_training()  # what it learns is the world before
         elif due is not None:
-            self._triggers.begun(report.n_labels)
+            self._triggers.begun(report.n_labels, time.time())
             self._run = TrainingRun(self._settings, due.reason, due.since)
+            self._is_ending = False
             self._training = asyncio.create_task(self._run.run(), name="training")
 
     def _newest_trained(self) -> Any:

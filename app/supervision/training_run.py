@@ -75,6 +75,8 @@ class TrainingRun:
             self.outcome = await self._run()
         except OSError as error:
             self.outcome = f"could not be started: {error}"
+        except Exception as error:
+            self.outcome = f"was lost: {error!r}"
         except asyncio.CancelledError:
             self.outcome = "was stopped"
             raise
@@ -101,8 +103,13 @@ class TrainingRun:
         return "succeeded" if process.returncode == 0 else f"ended with code {process.returncode}"
 
     async def _read(self, process: Any) -> None:
-        async for line in process.stdout:
-            self._lines = [*self._lines, line.decode(errors="replace").rstrip()][-N_LINES:]
+        rest = b""
+        while chunk := await process.stdout.read(65_536):  # by lines a long one would end it
+            *lines, rest = (rest + chunk)[-1_000_000:].splitlines(keepends=True) or [b""]
+            if rest.endswith(b"\n"):
+                lines, rest = [*lines, rest], b""
+            told = [line.decode(errors="replace").rstrip()[:1_000] for line in lines]
+            self._lines = [*self._lines, *told][-N_LINES:]
         await process.wait()
 
     def describe(self) -> dict[str, Any]:
@@ -125,6 +132,8 @@ async def _end(process: Any) -> None:
     try:
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
     except asyncio.TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        pass
+    finally:  # also when this wait is cancelled
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()

@@ -33,6 +33,7 @@ class Triggers:
     def __init__(self, settings: Any) -> None:
         self._settings = settings
         self._n_labels: int | None = None
+        self._begun_at = 0.0
         self._drift_since: float | None = None
         self._n_labels_at_drift = 0
         self._learnt_drifts: set[tuple[int, str, float]] = set()
@@ -70,7 +71,7 @@ class Triggers:
         if settings.train_after_labels and new >= settings.train_after_labels:
             return Due(f"{new} new labels")
         every = settings.train_every_seconds
-        if every and new > 0 and now - (last_training or 0.0) >= every:
+        if every and new > 0 and now - max(last_training or 0.0, self._begun_at) >= every:
             return Due(f"every {every:g} s")
         return None
 
@@ -79,9 +80,10 @@ class Triggers:
         """Whether there is a drift that was not learnt from yet."""
         return self._drift_since is not None
 
-    def begun(self, n_labels: int) -> None:
-        """Take note that a training has begun."""
+    def begun(self, n_labels: int, now: float) -> None:
+        """Take note that a training has begun, whatever will come of it."""
         self._n_labels = n_labels
+        self._begun_at = now
         self._drift_since = None
 
     def _note_drift(self, n_labels: int, drift: Any) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp.web import Request, Response
 
 from app.supervision.report import PATH, describe, gather, tell
-from app.web.answers import answer, is_local
+from app.web.answers import answer, error, is_local
+from app.web.health import why_not_ready
 
 
 def register(app: Any) -> None:
@@ -19,7 +20,8 @@ def register(app: Any) -> None:
 
     async def evaluations(view: Any, request: Request) -> Response:
         if is_local(request):
-            return answer(tell(app))
+            reason = why_not_ready(app)
+            return error(503, f"this worker is {reason}; ask again") if reason else answer(tell(app))
         return answer(describe(app, await gather(app)))
 
     app.page(PATH, name="evaluations")(evaluations)

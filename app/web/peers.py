@@ -49,7 +49,9 @@ def list_unplaced_partitions(app: Any) -> list[int]:
     return sorted(set(range(settings.partitions)) - placed)
 
 
-async def ask_peers(app: Any, raw_path: str, query: str = "") -> Answers:
+async def ask_peers(
+    app: Any, raw_path: str, query: str = "", timeout_seconds: float = TIMEOUT_SECONDS
+) -> Answers:
     """Ask all peers at once for what they hold themselves.
 
     Parameters
@@ -60,6 +62,7 @@ async def ask_peers(app: Any, raw_path: str, query: str = "") -> Answers:
         Path as it was asked for, percent-encoding and all.
     query : str
         Further parameters, encoded.
+    timeout_seconds : float
 
     Returns
     -------
@@ -70,7 +73,9 @@ async def ask_peers(app: Any, raw_path: str, query: str = "") -> Answers:
     token = app.nowcast_settings.token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     urls = list_peers(app)
-    answers = await asyncio.gather(*(_ask(app.http_client, url, target, headers) for url in urls))
+    answers = await asyncio.gather(
+        *(_ask(app.http_client, url, target, headers, timeout_seconds) for url in urls)
+    )
     return Answers(
         bodies=[body for status, body in answers if status == 200],
         unanswered=[url for url, (status, _) in zip(urls, answers, strict=True) if status not in (200, 404)],
@@ -78,7 +83,7 @@ async def ask_peers(app: Any, raw_path: str, query: str = "") -> Answers:
 
 
 async def _ask(
-    client: aiohttp.ClientSession, url: str, target: str, headers: dict[str, str]
+    client: aiohttp.ClientSession, url: str, target: str, headers: dict[str, str], timeout_seconds: float
 ) -> tuple[int, Any]:
     # `encoded`: a key with a slash or a percent sign must arrive as it came.
     address = URL(url.rstrip("/") + target, encoded=True)
@@ -87,7 +92,7 @@ async def _ask(
             address,
             headers=headers,
             allow_redirects=False,  # the token is for workers alone
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
         ) as response:
             body = await response.read()
             return response.status, msgspec.json.decode(body) if response.status == 200 else None

@@ -45,6 +45,7 @@ class RecordingProducer:
         self.answer = answer
         self.waiting: list[tuple[asyncio.Future[Any], TopicPartition, int]] = []
         self.sent: list[Sent] = []
+        self._timestamps: list[tuple[str, int]] = []
         self.n_batches = 0
         self._ends: dict[TopicPartition, int] = {}
 
@@ -56,6 +57,7 @@ class RecordingProducer:
         tp = TopicPartition(topic, partition)
         self.n_batches += 1
         for record in DefaultRecordBatch(bytearray(batch._build())):
+            self._timestamps.append((topic, record.timestamp))
             self.sent.append(Sent(topic, partition, record.key, record.value, list(record.headers)))
         base = self._ends.get(tp, 0)
         self._ends[tp] = base + batch.record_count()
@@ -74,6 +76,9 @@ class RecordingProducer:
         for future, _, _ in self.waiting:
             future.set_exception(error)
         self.waiting.clear()
+
+    def timestamps(self, topic: str) -> list[int]:
+        return [timestamp for name, timestamp in self._timestamps if name == topic]
 
     def of(self, topic: str) -> list[Sent]:
         return [sent for sent in self.sent if sent.topic == topic]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,51 @@ def test_a_label_that_no_class_can_have_for_a_name_costs_its_event_nothing(setti
     assert learning(worker).counts["joined"] == 1
 
 
+def test_one_label_with_a_wrong_clock_makes_no_other_late(settings: Settings) -> None:
+    worker = Worker(settings, model=MODEL)
+    run(
+        worker.scorer.score(batch(stream(rows_of(3)))),
+        worker.labeller.label(labels([label(0, key(0), 0, 1, record_ms=NOW_MS * 10)])),
+        worker.scorer.score(batch(stream(rows_of(1), 3))),
+        worker.labeller.label(labels([label(1, key(1), 1, 1)])),
+    )
+    assert learning(worker).counts["joined"] == 1
+
+
+def test_what_a_challenger_answers_for_the_champion_waits_for_its_label_too(settings: Settings) -> None:
+    needs_more = load_artefact(*logistic([1.0, 0.3, 0.1], name="more"), max_bytes=MAX_BYTES)
+    worker = Worker(settings, model=needs_more, challengers=[OTHER])  # the events have no third feature
+    worker.models.split = SimpleNamespace(name=OTHER.name, version=OTHER.version, share=1.0)
+    run(
+        worker.scorer.score(batch(stream(rows_of(3)))),
+        worker.labeller.label(labels([label(0, key(0), 0, 1)])),
+    )
+    assert [p["version"] for p in worker.predictions()] == [OTHER.version] * 3
+    assert learning(worker).counts["joined"] == 1
+    assert not worker.dead_letters()
+
+
+def test_labels_that_are_sent_on_keep_the_time_at_which_they_came() -> None:
+    worker = Worker(Settings(partitions=3), model=MODEL)
+    run(worker.labeller.label(labels([label(1, b"x", 5, 1, partition=2, record_ms=NOW_MS - 5_000)])))
+    assert worker.producer.timestamps("labels") == [NOW_MS - 5_000]
+
+
+def test_an_online_learner_that_serves_is_compared_and_watched() -> None:
+    settings = Settings(partitions=1, online_task="classification", model="online", drift=True)
+    worker = Worker(settings, challengers=[OTHER])
+    rows = rows_of(40)
+    for start in range(0, 40, 10):
+        part = slice(start, start + 10)
+        run(worker.scorer.score(batch(stream(rows[part], start, told=truth_of(rows)[part]))))
+    assert {p["model"] for p in worker.predictions()[10:]} == {"online"}
+    pairs = {(about.model, about.challenger_model) for about in learning(worker).comparisons}
+    assert ("online", "pump") in pairs
+    errors = learning(worker).errors
+    assert errors is not None
+    assert learning(worker).serving == worker.predictions()[-1]["version"]
+
+
 def test_a_label_waits_for_an_event_that_is_scored_long_after_it_came(settings: Settings) -> None:
     worker = Worker(settings, model=MODEL)
     hours = [NOW_MS + hour * 3_600_000 for hour in (0, 2, 4)]  # the delay is one, and events lag behind
@@ -315,8 +361,6 @@ def check_crashes(steps: list[tuple[str, int]], whole: bool, n_written: int = 0)
 
 
 def test_entities_that_a_split_gives_to_a_challenger_are_answered_by_it_alone(settings: Settings) -> None:
-    from types import SimpleNamespace
-
     worker = Worker(settings, model=MODEL, challengers=[OTHER])
     worker.models.split = SimpleNamespace(name=OTHER.name, version=OTHER.version, share=0.5)
     records = [

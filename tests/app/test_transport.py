@@ -46,6 +46,7 @@ def make_consumer(max_events: int = 3, max_bytes: int = 1_000, checkpoint: Any =
         frozenset([EVENTS.topic]), max_events, max_bytes, 10, "read_committed", checkpoint
     )
     consumer._durable_offsets = {}
+    consumer._handed_out = {}
     consumer._acked = defaultdict(list)
     consumer._acked_index = defaultdict(set)
     consumer._gap = defaultdict(list)
@@ -280,3 +281,21 @@ def test_the_end_of_an_older_rebalance_resumes_nothing_once_the_next_has_begun()
     consumer.pause_partitions({EVENTS})
     consumer.resume_flow()
     assert consumer._active_partitions == set()
+
+
+@pytest.mark.parametrize(
+    ("end", "fetched_to", "handed_out", "expected"),
+    [
+        (None, None, {}, None),
+        (40, 20, {EVENTS: 20}, 40),  # there is more
+        (40, 40, {EVENTS: 38}, 38),  # markers follow the last record
+        (2, 2, {}, 0),  # nothing but markers
+    ],
+)
+def test_what_is_left_to_be_processed_ends_with_the_last_record(
+    end: Any, fetched_to: Any, handed_out: Any, expected: Any
+) -> None:
+    consumer = Consumer.__new__(Consumer)
+    consumer._handed_out = handed_out
+    consumer._thread = SimpleNamespace(end_offset=lambda tp: end, fetched_to=lambda tp: fetched_to)
+    assert consumer.offset_to_reach(EVENTS) == expected

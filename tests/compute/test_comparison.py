@@ -139,6 +139,13 @@ def test_smaller_errors_mostly_are_not_better_when_the_rest_are_huge():
     assert not better
 
 
+def test_smaller_errors_mostly_are_not_better_when_the_rest_make_up_for_it():
+    comparison = Comparison("regression")
+    comparison.add(np.zeros(100), np.ones(100), np.r_[np.zeros(99), 10.0])
+    better, evidence = comparison.verdict(0.0, 0.01, 100)
+    assert (better, evidence["difference"]) == (False, 0.0)
+
+
 def test_a_margin_of_numbers_is_the_part_of_the_rmse_that_is_saved():
     comparison = Comparison("regression")
     comparison.add(np.zeros(300), np.full(300, 10.0), np.full(300, 9.0))

@@ -194,6 +194,30 @@ def test_any_split_merged_in_any_order_gives_the_same(model):
     check()
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_learners_that_know_different_classes_are_merged_as_if_each_knew_the_others_at_0(order):
+    random = np.random.default_rng(6)
+    parts, matrix, told = [], np.zeros((120, 4)), []
+    for part, columns in enumerate(("xy", "xz", "wyz")):
+        rows = slice(40 * part, 40 * (part + 1))
+        chances = random.dirichlet(np.ones(len(columns)), 40)
+        matrix[rows, ["wxyz".index(name) for name in columns]] = chances
+        labels = [columns[i] for i in random.integers(0, len(columns), 40)]
+        predictions = [columns[i] for i in chances.argmax(axis=1)]
+        told += labels
+        evaluation = Evaluation("classification", 1, 60.0)
+        for i in range(0, 40, 8):  # not even each batch names all
+            some = slice(i, i + 8)
+            evaluation.add(
+                np.zeros(8), labels[some], predictions[some], np.zeros(8), chances[some], list(columns)
+            )
+        parts.append(evaluation)
+    described = merge_all([parts[i] for i in order]).describe()["since_start"]
+    options = {"labels": list("wxyz"), "multi_class": "ovr"}
+    assert described["roc_auc"] == pytest.approx(metrics.roc_auc_score(told, matrix, **options), rel=1e-12)
+    assert described["log_loss"] == pytest.approx(metrics.log_loss(told, matrix, labels=list("wxyz")))
+
+
 def test_an_area_beyond_the_bound_is_the_same_for_any_split_and_says_how_exact_it_is():
     random = np.random.default_rng(1)
     n = 20_000

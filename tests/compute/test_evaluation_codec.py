@@ -82,6 +82,15 @@ def test_what_is_stored_is_bounded_however_many_events_there_are(classes, n_byte
     assert max(sizes) < n_bytes
 
 
+def test_panes_without_labels_are_refused():
+    evaluation = filled("classification", ("0", "1"))
+    evaluation.panes[evaluation.newest - 1] = Evaluation(
+        "classification", 4, 60.0, max_scores=512
+    ).since_start
+    with pytest.raises(ValueError, match="panes must have labels"):
+        Evaluation.decode(evaluation.encode())
+
+
 def test_a_smaller_bound_stores_less():
     sizes = [len(filled("classification", ("0", "1"), 20_000, max_scores=n).encode()) for n in (256, 4096)]
     assert 4 * sizes[0] < sizes[1]

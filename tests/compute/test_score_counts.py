@@ -111,6 +111,26 @@ def test_what_is_kept_depends_on_the_scores_alone(events, batch, order):
     assert len(merged.keys) <= MIN_BOUND
 
 
+def test_no_more_bits_go_than_must():
+    # 256 keys that differ in their highest byte, and one that differs from one of them in all other bits.
+    keys = np.r_[np.arange(256, dtype=np.uint64) << np.uint64(56), np.uint64((6 << 56) - 1)]
+    counts = ScoreCounts(256)
+    counts.add(keys[:256, None], np.array([0]), np.zeros((256, 1), bool))
+    assert (counts.level, len(counts.keys)) == (0, 256)
+    counts.add(keys[256:, None], np.array([0]), np.ones((1, 1), bool))
+    assert (counts.level, len(counts.keys)) == (56, 256)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=250, max_size=400), st.integers(0, 40))
+def test_the_level_is_the_lowest_that_fits(keys, n_low_bits):
+    keys = np.array(keys, np.uint64) >> np.uint64(n_low_bits)
+    counts = ScoreCounts(256)
+    counts.add(keys[:, None], np.array([0]), np.zeros((len(keys), 1), bool))
+    levels = (level for level in range(64) if len(np.unique(keys >> np.uint64(level))) <= 256)
+    assert counts.level == next(levels)
+    np.testing.assert_array_equal(counts.keys, np.unique(keys >> np.uint64(counts.level)))
+
+
 def test_merging_leaves_the_other_as_it_was():
     parts = []
     for seed in (1, 2, 2):

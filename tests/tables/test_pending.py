@@ -140,6 +140,20 @@ def test_early_labels_that_wait_for_longer_than_the_delay_are_given_back_once() 
     assert worker.pending.take_early(10) == [new]
 
 
+def test_an_early_label_that_was_dropped_in_vain_waits_after_further_checkpoints_and_crashes_too() -> None:
+    worker = Worker()
+    early = EarlyLabel(9, 0, 10.0, b"k", b"v", [])
+    worker.pending.hold_early(early)
+    worker.next_label = 1
+    worker.checkpoint()
+    assert worker.pending.drop_early(11 + DELAY) == [early]
+    worker.next_label = 2
+    worker = Worker(log=[*worker.log, *worker.take()[:-1]])
+    worker.next_label = 3
+    worker.checkpoint()
+    assert Worker(log=worker.log).pending.take_early(10) == [early]
+
+
 def test_early_labels_are_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(early_labels, "MAX_LABELS", 3)
     monkeypatch.setattr(early_labels, "MAX_BYTES", 2_000)

@@ -17,6 +17,7 @@ from tables import pending_blocks
 from tables.early_labels import EARLY, EarlyLabel
 from tables.pending_blocks import EVENTS, MARKS
 from tables.stores import Item
+from tests.fuzz.amount import amount
 from tests.tables.waiting import DELAY, KEYS, DictStore, Worker, answered
 
 
@@ -217,7 +218,7 @@ class Life(RuleBasedStateMachine):
 
 
 class TestLife(Life.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+    settings = settings(amount(150), stateful_step_count=40)
 
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:

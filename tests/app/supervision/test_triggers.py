@@ -28,7 +28,7 @@ def test_enough_new_labels_are_counted_from_the_last_training_on() -> None:
     of = triggers(train_after_labels=100)
     assert look(of, 99, since=99) is None
     assert look(of, 100, since=100) == Due("100 new labels")
-    of.begun(100)
+    of.begun(100, 0.0)
     assert look(of, 199) is None
     assert look(of, 200) == Due("100 new labels")
 
@@ -46,6 +46,14 @@ def test_a_schedule_waits_for_something_to_learn_from() -> None:
     assert look(of, 1, now=1_010.0, last=950.0) == Due("every 60 s")
 
 
+def test_a_training_that_brought_nothing_counts_for_the_schedule_too() -> None:
+    of = triggers(train_every_seconds=60)
+    assert look(of, 1, since=1, now=1_000.0) is not None
+    of.begun(1, 1_000.0)
+    assert look(of, 2, now=1_059.0) is None
+    assert look(of, 2, now=1_060.0) is not None
+
+
 def test_a_drift_is_learnt_from_once_enough_labels_have_come_behind_it() -> None:
     of = triggers(train_on_drift=True)
     assert look(of, 4_000, drift=[{**FIRING, "state": "quiet", "since": None}]) is None
@@ -53,7 +61,7 @@ def test_a_drift_is_learnt_from_once_enough_labels_have_come_behind_it() -> None
     assert look(of, 4_000 + DRIFT_LABELS - 1, drift=[FIRING]) is None
     due = look(of, 4_000 + DRIFT_LABELS, drift=[FIRING])
     assert due == Due(f"drift, and {DRIFT_LABELS} labels since", FIRING["since"])
-    of.begun(4_000 + DRIFT_LABELS)
+    of.begun(4_000 + DRIFT_LABELS, 0.0)
     assert look(of, 9_000, drift=[FIRING]) is None  # the same drift, which was learnt from
     assert look(of, 9_000, drift=[{**FIRING, "since": 1_700_009_000.0}]) is None
     assert look(of, 9_500, drift=[]).since == 1_700_009_000.0
