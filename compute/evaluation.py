@@ -247,7 +247,7 @@ class Evaluation:
         return self.panes[pane]
 
     def _unite(self, panes: list[int]) -> Any:
-        """Return one tally of these panes; by halves, since one by one takes five times as long for 1,000."""
+        """Return one tally of these panes, by halves: 1,000 of them one by one take eight times as long."""
         if len(panes) > 2:
             half = len(panes) // 2
             united = self._unite(panes[:half])
