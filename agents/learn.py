@@ -87,9 +87,8 @@ class Learner:
         labels = [_readable(own_labels.get(place)) if own_labels else None for place in position]
         if learning.online is not None:
             decided = self._ask_online(learning, names, rows, labels, decided, rule)
-        labelled = np.array([row for row, label in enumerate(labels) if label is not None], np.int64)
         learning.serving = decided.champion.version
-        if not (len(labelled) or self._settings.label_delay_seconds):
+        if not (own_labels or self._settings.label_delay_seconds):
             return decided
         answered = Answered(
             rows.offsets,
@@ -103,9 +102,9 @@ class Learner:
             rows.z.astype(np.float32) if learning.online is not None else None,
             tuple(names) if learning.online is not None else (),
         )
-        is_answered = given.copy()
-        is_answered[[row for row in range(len(position)) if row not in decided.champion.faults]] = True
-        kept = np.flatnonzero(is_answered)
+        is_answered = np.ones(len(position), np.bool_)
+        is_answered[list(decided.champion.faults)] = False
+        kept = np.flatnonzero(is_answered | given)
         if len(kept) < len(position):
             answered, labels = answered.take(kept), [labels[row] for row in kept.tolist()]
             keys = [rows.keys[row] for row in kept.tolist()]
