@@ -37,7 +37,7 @@ REFUSING_TOPICS = ("predictions", "alerts", "dead_letters", "changelog")
 
 def why_ended(worker: Worker) -> str:
     """Return what a worker's log says of its end."""
-    log = worker.log.read_text(errors="replace")
+    log = worker.read_log()
     of_last_start = log[max(log.rfind(STARTED), 0) :]
     crash = re.search(r"Crashed reason=(\w+)", of_last_start)
     refusal = re.search(r"^nowcast: ([\w ]+)", of_last_start[-500:], re.MULTILINE)

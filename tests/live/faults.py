@@ -266,7 +266,7 @@ def await_end(worker: Worker, seconds: float = 60.0) -> int:
 def await_in_log(worker: Worker, text: str, since: int = 0, seconds: float = 30.0) -> None:
     """Wait until a worker has printed a text, behind so many characters."""
     wait_for(
-        lambda: text in worker.log.read_text(errors="replace")[since:],
+        lambda: text in worker.read_log()[since:],
         f"{text!r} in the log of {worker.name}",
         seconds=seconds,
     )
@@ -274,7 +274,7 @@ def await_in_log(worker: Worker, text: str, since: int = 0, seconds: float = 30.
 
 def log_size(worker: Worker) -> int:
     """Return how many characters a worker has printed."""
-    return len(worker.log.read_text(errors="replace")) if worker.log.exists() else 0
+    return len(worker.read_log())
 
 
 # ---- what can be done to a topic

@@ -34,7 +34,7 @@ def fill(broker: KafkaBroker, workers: Workers) -> int:
 
 def restored(worker: Worker) -> list[tuple[int, int]]:
     """Return what the worker says it has restored: records and partitions, each time."""
-    found = re.findall(r"restored (\d+) records of (\d+) partitions", worker.log.read_text())
+    found = re.findall(r"restored (\d+) records of (\d+) partitions", worker.read_log())
     return [(int(n_records), int(n_partitions)) for n_records, n_partitions in found]
 
 
@@ -134,7 +134,7 @@ def test_a_local_state_that_is_ahead_of_the_topic_ends_the_worker_with_one_line(
         worker.start()
         wait_for(lambda: not worker.is_running, "the end of the worker")
         assert worker.exit_code
-        (line,) = [line for line in worker.log.read_text().splitlines() if "the worker stops" in line]
+        (line,) = [line for line in worker.read_log().splitlines() if "the worker stops" in line]
         for text in ("partition ", topic, "ends at 0", "delete", str(worker.data_dir)):
             assert text in line
         assert worker.data_dir.exists()

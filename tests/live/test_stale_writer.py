@@ -42,12 +42,12 @@ def test_stale_state_in_the_changelog_does_not_replace_newer_state_when_it_is_re
         again = [event for event in events[4_000:] if int(event[0].rpartition(b"-")[2]) % 2]
         produce(kafka_broker.bootstrap, topic, again)
         wait_until_all_predicted(reader, workers.settings, [worker])
-        assert "another worker wrote" in worker.log.read_text()
+        assert "another worker wrote" in worker.read_log()
         worker.kill()
         if left == "lost":
             shutil.rmtree(worker.data_dir)
         worker.start().wait_until_ready()
-        assert "had lost it wrote there" in worker.log.read_text()
+        assert "had lost it wrote there" in worker.read_log()
         check_state(worker, reader.read(topic))
         # What was restored is a state to go on from.
         produce(kafka_broker.bootstrap, topic, make_events(500, N_ENTITIES, seed=2))

@@ -25,7 +25,7 @@ N_ENTITIES = 1_000
 
 def n_standbys(worker: Worker) -> int:
     """Return for how many partitions the worker said, since its last assignment, that it is a standby."""
-    since = worker.log.read_text().rpartition("Executing _on_partitions_assigned")[2]
+    since = worker.read_log().rpartition("Executing _on_partitions_assigned")[2]
     return sum(map(int, re.findall(r"standby for (\d+) partitions", since)))
 
 

@@ -48,7 +48,7 @@ def test_a_worker_says_that_its_topic_was_made_anew_and_what_to_do(
             worker.start()
         wait_for(lambda: not worker.is_running, "the worker's end")
         assert worker.exit_code != 0
-        log = worker.log.read_text()
+        log = worker.read_log()
         (line,) = {line for line in log.splitlines() if "the worker stops" in line}
         assert "ends at offset 20, its state has the records up to offset 499" in line
         assert "NOWCAST_GROUP" in line

@@ -141,8 +141,8 @@ class Worker:
         return next((float(value) for name, _, value in lines if name == sample), float("nan"))
 
     def read_log(self) -> str:
-        """Return the end of what it printed."""
-        return self.log.read_text(errors="replace")[-LOG_CHARACTERS:] if self.log.exists() else ""
+        """Return all that it printed since its first start."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Workers:
@@ -198,4 +198,4 @@ class Workers:
             if error is not None:
                 for worker in self._workers.values():
                     print(f"----- log of worker {worker.name} (exit code {worker.exit_code})")
-                    print(worker.read_log())
+                    print(worker.read_log()[-LOG_CHARACTERS:])
