@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import click
@@ -14,16 +16,15 @@ from faust.cli.base import cli, option
 from tqdm import tqdm
 
 from app.commands.one_shot import OneShot, Subcommand, iso_time, stop_on_signals
-from app.dead_letters.reading import Reader, open_reader
 from app.dead_letters.records import Choice
 from app.dead_letters.retrying import retry_letters
 from app.dead_letters.survey import OfCode, Sample, Survey
 from app.replay import open_producer
+from app.settings import Settings
+from app.topic_reading import TopicReading, open_topic
 from app.topics import StartError
 from compute.event_faults import EventError, shown
 from compute.event_times import epoch_seconds, parse_iso_8601
-
-READ_RECORDS = 2_000
 
 CHOICE_OPTIONS = [
     option("--code", "codes", multiple=True, help="Only this code; may be given more than once."),
@@ -57,8 +58,8 @@ def register(app: Any) -> None:
 async def list_letters(command: OneShot, samples: int, **options: Any) -> None:
     """List dead letters by code: how many, how many of them were retried, from when to when, samples."""
     choice = read_choice(**options)
-    async with open_reader(command.settings) as reader:
-        survey = await _survey(reader, choice, samples)
+    async with _open(command.settings) as reading:
+        survey = await _survey(reading, choice, samples)
     found_by_code = survey.by_code()
     if command.json:
         described = [_describe_code(survey, code, found) for code, found in found_by_code.items()]
@@ -93,11 +94,11 @@ async def retry(command: OneShot, limit: int | None, dry_run: bool, **options: A
     choice = read_choice(**options)
     settings = command.settings
     dead_letters = settings.topic_dead_letters
-    async with open_reader(settings) as reader:
-        survey = await _survey(reader, choice)
+    async with _open(settings) as reading:
+        survey = await _survey(reading, choice)
         offsets = survey.open_offsets()
         topics = {topic for topic, _ in offsets}
-        if missing := sorted(topics - reader.topics):
+        if missing := sorted(topics - reading.topics):
             raise StartError(
                 f"source topic {shown(missing[0])!r} does not exist; create it, or choose with --topic"
             )
@@ -118,9 +119,8 @@ async def retry(command: OneShot, limit: int | None, dry_run: bool, **options: A
         async with open_producer(settings) as producer:
             with bar:
                 done = await retry_letters(
-                    reader,
+                    reading,
                     producer,
-                    dead_letters,
                     offsets,
                     limit=limit,
                     stopping=stopping,
@@ -167,9 +167,21 @@ def read_time(name: str, text: str) -> float:
     return seconds
 
 
-async def _survey(reader: Reader, choice: Choice, n_samples: int = 0) -> Survey:
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[TopicReading]:
+    topic = settings.topic_dead_letters
+    async with open_topic(settings, topic) as reading:
+        if reading is None:
+            raise StartError(
+                f"topic {topic!r} (NOWCAST_TOPIC_DEAD_LETTERS) does not exist at {settings.broker}; "
+                "a worker creates it when it starts"
+            )
+        yield reading
+
+
+async def _survey(reading: TopicReading, choice: Choice, n_samples: int = 0) -> Survey:
     survey = Survey(choice, n_samples)
-    async for records in reader.read(READ_RECORDS):
+    async for records in reading.read_all():
         survey.add(records)
     return survey
 

@@ -15,8 +15,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from app.dead_letters.reading import Reader
 from app.dead_letters.records import DeadLetter, Place, marker_headers, read_record
+from app.topic_reading import TopicReading
 from app.topics import StartError
 
 TURN_RECORDS = 100
@@ -46,9 +46,8 @@ class Retry:
 
 
 async def retry_letters(
-    reader: Reader,
+    reading: TopicReading,
     producer: AIOKafkaProducer,
-    topic: str,
     offsets: dict[Place, set[int]],
     *,
     limit: int | None = None,
@@ -59,11 +58,10 @@ async def retry_letters(
 
     Parameters
     ----------
-    reader : Reader
+    reading : TopicReading
+        Of the dead-letters topic.
     producer : AIOKafkaProducer
         Started.
-    topic : str
-        The dead-letters topic, for the markers.
     offsets : dict of Place to set of int
         What a survey found open; it is used up.
     limit : int, optional
@@ -84,7 +82,7 @@ async def retry_letters(
     if not n_left:
         return done
     try:
-        async for records in reader.read(TURN_RECORDS):
+        async for records in reading.read_all(TURN_RECORDS):
             turn: list[DeadLetter] = []
             for record in records:
                 letter = read_record(record)
@@ -94,7 +92,7 @@ async def retry_letters(
                         open_offsets.discard(letter.reason.offset)  # its copies are not sent
                         turn.append(letter)
             if turn:
-                await _send_turn(producer, topic, turn, done)
+                await _send_turn(producer, reading.topic, turn, done)
                 n_left -= len(turn)
                 on_sent(len(turn))
             if not n_left or (stopping is not None and stopping.is_set()):

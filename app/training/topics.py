@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.settings import Settings
+from app.topic_reading import Offsets, TopicReading, open_topic
 from app.topics import StartError
 from app.training.labels import FirstLabels
 from app.training.request import Offsets as Wanted
 from app.training.request import Request
 from app.training.rows import Rows
-from app.training.topic_reading import Offsets, TopicReading, open_topic
 
 FURTHER = 4
 """How many times as far back the next attempt reaches: all together read a third more than the last."""

@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import Producer
 
-from app.dead_letters.reading import open_reader
 from app.dead_letters.records import Choice
 from app.dead_letters.retrying import TURN_RECORDS, Retry, retry_letters
 from app.dead_letters.survey import Survey
 from app.replay import open_producer
 from app.settings import Settings
+from app.topic_reading import open_topic
 from app.topics import StartError, ensure_topics
 from compute.dead_letters import dead_letter_headers
 from tests.live.brokers import KafkaBroker
@@ -70,9 +70,10 @@ async def send_letters(
 
 
 async def look(settings: Settings, choice: Choice | None = None) -> Survey:
-    async with open_reader(settings) as reader:
+    async with open_topic(settings, settings.topic_dead_letters) as reading:
+        assert reading is not None
         survey = Survey(choice or Choice(), 3)
-        async for records in reader.read(2_000):
+        async for records in reading.read_all():
             survey.add(records)
         return survey
 
@@ -80,21 +81,24 @@ async def look(settings: Settings, choice: Choice | None = None) -> Survey:
 async def retry(
     settings: Settings, choice: Choice | None = None, producer: Any = None, **options: Any
 ) -> Retry:
-    async with open_reader(settings) as reader, open_producer(settings) as usual:
+    async with (
+        open_topic(settings, settings.topic_dead_letters) as reading,
+        open_producer(settings) as usual,
+    ):
+        assert reading is not None
         survey = Survey(choice or Choice())
-        async for records in reader.read(2_000):
+        async for records in reading.read_all():
             survey.add(records)
-        topic, offsets = settings.topic_dead_letters, survey.open_offsets()
-        return await retry_letters(reader, producer or usual, topic, offsets, **options)
+        return await retry_letters(reading, producer or usual, survey.open_offsets(), **options)
 
 
 def read_events(settings: Settings) -> list[Any]:
-    """Read all of the events topic by the reader of dead letters, which was told so."""
+    """Read all of the events topic."""
 
     async def read() -> list[Any]:
-        events = settings.model_copy(update={"topic_dead_letters": settings.topic_events})
-        async with open_reader(events) as reader:
-            return [record async for records in reader.read(2_000) for record in records]
+        async with open_topic(settings, settings.topic_events) as reading:
+            assert reading is not None
+            return [record async for records in reading.read_all() for record in records]
 
     return run(read())
 

@@ -30,13 +30,23 @@ Offsets = Mapping[int, int]
 
 
 class TopicReading:
-    """One topic, to be read as often as needed; the first reading fixes the ends for those that follow."""
+    """One topic, to be read as often as needed; the first reading fixes the ends for those that follow.
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int) -> None:
+    Attributes
+    ----------
+    topic : str
+    topics : frozenset of str
+        All topics of the broker.
+    """
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, topic: str, n_partitions: int, topics: frozenset[str]
+    ) -> None:
         self._consumer = consumer
         self._places = {number: TopicPartition(topic, number) for number in range(n_partitions)}
         self._ends: dict[int, int] = {}
         self.topic = topic
+        self.topics = topics
 
     @property
     def partitions(self) -> list[int]:
@@ -72,6 +82,17 @@ class TopicReading:
         async for number, records in self.read(starts, max_records=1, one_each=True):
             times[number] = records[0].timestamp / 1_000
         return min(times.values(), default=None)
+
+    async def read_all(self, max_records: int = MAX_RECORDS) -> AsyncIterator[list[Any]]:
+        """Yield records of all partitions from their beginning on, at most so many at once.
+
+        Raises
+        ------
+        StartError
+            The broker stopped answering.
+        """
+        async for _, records in self.read(dict.fromkeys(self._places, 0), max_records=max_records):
+            yield records
 
     async def read(
         self,
@@ -155,13 +176,13 @@ async def open_topic(settings: Settings, topic: str) -> AsyncIterator[TopicReadi
     StartError
         The broker cannot be reached or refuses.
     """
-    n_partitions = await _count_partitions(settings, topic)
-    if not n_partitions:
+    topics, n_partitions = await _look_at(settings, topic)
+    if topic not in topics:
         yield None
         return
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
-        client_id=f"{settings.group}-training",
+        client_id=f"{settings.group}-reading",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -170,21 +191,23 @@ async def open_topic(settings: Settings, topic: str) -> AsyncIterator[TopicReadi
     try:
         await consumer.start()
         consumer.assign([TopicPartition(topic, number) for number in range(n_partitions)])
-        yield TopicReading(consumer, topic, n_partitions)
+        yield TopicReading(consumer, topic, n_partitions, topics)
     finally:
         await consumer.stop()
 
 
-async def _count_partitions(settings: Settings, topic: str) -> int:
+async def _look_at(settings: Settings, topic: str) -> tuple[frozenset[str], int]:
+    """Return the names of all topics, and how many partitions this one has."""
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.bootstrap_servers, client_id=f"{settings.group}-training"
+        bootstrap_servers=settings.bootstrap_servers, client_id=f"{settings.group}-reading"
     )
     try:
         await admin.start()
-        if topic not in await admin.list_topics():  # to describe it would create it on some brokers
-            return 0
+        topics = frozenset(await admin.list_topics())
+        if topic not in topics:  # to describe it would create it on some brokers
+            return topics, 0
         (described,) = await admin.describe_topics([topic])
-        return len(described["partitions"])
+        return topics, len(described["partitions"])
     except KafkaConnectionError:
         raise StartError(f"cannot reach Kafka at {settings.broker} (NOWCAST_BROKER)") from None
     except KafkaError as error:
