@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compute.simulation import DEFAULT_START_SECONDS, check_bounds
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 FEATURE_NAMES = ("temperature", "vibration", "pressure", "current", "speed")
 FEATURE_UNITS = ("degree Celsius", "mm/s", "bar", "ampere", "1/min")
 FAULT_KINDS = ("none", "spike", "drift", "stuck", "level-shift", "noise-burst", "dropout")
-
-#: The clock of a run that names no start: 2026-01-01T00:00:00Z, so that the same seed gives the same bytes.
-DEFAULT_START_SECONDS = 1_767_225_600.0
 
 DAY_SECONDS = 86_400.0
 SLOT_STEPS = 512  # a machine has at most one fault in a slot of this many steps
@@ -111,7 +110,9 @@ def simulate(
     >>> bool((again.features[:6] == block.features).all())
     True
     """
-    _check(n_entities, seed, interval_seconds, n_events, fault_probability)
+    check_bounds(n_entities, seed, interval_seconds, n_events)
+    if not 0 <= fault_probability <= 1:
+        raise ValueError(f"fault_probability must be from 0 to 1, received {fault_probability}")
     machines = _Machines.draw(n_entities, seed)
     steps_per_block = _steps_per_block(n_entities)
     n_left = n_events
@@ -259,18 +260,3 @@ def _head(block: FleetBlock, n: int) -> FleetBlock:
     return FleetBlock(
         block.entities[:n], block.timestamps[:n], block.features[:n], block.labels[:n], block.kinds[:n]
     )
-
-
-def _check(
-    n_entities: int, seed: int, interval_seconds: float, n_events: int | None, fault_probability: float
-) -> None:
-    if not 1 <= n_entities <= 10_000_000:
-        raise ValueError(f"n_entities must be from 1 to 10,000,000, received {n_entities}")
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, received {seed}")
-    if not interval_seconds > 0:
-        raise ValueError(f"interval_seconds must be above 0, received {interval_seconds}")
-    if n_events is not None and n_events < 0:
-        raise ValueError(f"n_events must be 0 or more, received {n_events}")
-    if not 0 <= fault_probability <= 1:
-        raise ValueError(f"fault_probability must be from 0 to 1, received {fault_probability}")

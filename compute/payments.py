@@ -21,15 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from compute.simulation import DEFAULT_START_SECONDS, check_bounds
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 FEATURE_NAMES = ("amount", "distance", "hour", "n_recent", "merchant_risk")
 FEATURE_UNITS = ("euro", "km from home", "h", "payments in the last hour", "0 to 1")
-
-#: The clock of a run that names no start: 2026-01-01T00:00:00Z, so that the same seed gives the same bytes.
-DEFAULT_START_SECONDS = 1_767_225_600.0
 
 FRAUD_SHARE = 0.18
 WRONG_LABEL_SHARE = 0.02  # fraud that nobody noticed, and payments that were disputed for no reason
@@ -128,7 +127,9 @@ def simulate(
     >>> block.entities.tolist(), block.features.shape
     ([2, 2, 2, 0, 0, 0], (6, 5))
     """
-    _check(n_entities, seed, interval_seconds, n_events, change_after)
+    check_bounds(n_entities, seed, interval_seconds, n_events)
+    if change_after is not None and change_after < 0:
+        raise ValueError(f"change_after must be 0 or more, received {change_after}")
     rng = np.random.default_rng([seed, 0])
     # Every card has habits of its own, by which all its payments are larger or further away than others'.
     wealth = np.exp(0.2 * rng.standard_normal(n_entities))
@@ -174,18 +175,3 @@ def _features(
             rows = (has_changed == bool(world)) & (is_fraud == bool(label))
             features[rows] = drawn[rows]
     return features
-
-
-def _check(
-    n_entities: int, seed: int, interval_seconds: float, n_events: int | None, change_after: int | None
-) -> None:
-    if not 1 <= n_entities <= 10_000_000:
-        raise ValueError(f"n_entities must be from 1 to 10,000,000, received {n_entities}")
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, received {seed}")
-    if not interval_seconds > 0:
-        raise ValueError(f"interval_seconds must be above 0, received {interval_seconds}")
-    if n_events is not None and n_events < 0:
-        raise ValueError(f"n_events must be 0 or more, received {n_events}")
-    if change_after is not None and change_after < 0:
-        raise ValueError(f"change_after must be 0 or more, received {change_after}")

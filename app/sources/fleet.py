@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from app.sources.options import DEFAULT_START_SECONDS, SourceOptions
+from app.sources.options import SourceOptions
 from app.sources.source import Event, Source
 from compute.fleet import FEATURE_NAMES, FleetBlock, simulate
+from compute.simulation import DEFAULT_START_SECONDS
 
 DEFAULT_ENTITIES = 100
 DEFAULT_INTERVAL_SECONDS = 1.0

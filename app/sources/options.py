@@ -24,8 +24,6 @@ LABEL_NAMES = ("label", "anomaly", "is_anomaly")
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
-DEFAULT_START_SECONDS = 1_767_225_600.0  # 2026-01-01T00:00:00Z: fixed, so that a replay can be repeated
-
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -89,7 +87,7 @@ class Columns:
 
     def __str__(self) -> str:
         return (
-            f"key: {self.key or '-'}, time: {self.time or '-'}, label: {self.label or '-'}, "
+            f"key: {self.key or 'none'}, time: {self.time or 'none'}, label: {self.label or 'none'}, "
             f"features: {', '.join(self.features)}"
         )
 

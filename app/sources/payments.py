@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.sources.options import DEFAULT_START_SECONDS, SourceOptions
+from app.sources.options import SourceOptions
 from app.sources.source import Event, Source
 from compute.payments import FEATURE_NAMES, simulate
+from compute.simulation import DEFAULT_START_SECONDS
 
 DEFAULT_ENTITIES = 50
 DEFAULT_INTERVAL_SECONDS = 1.0

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.sources.options import DEFAULT_START_SECONDS, Columns, SourceOptions
+from app.sources.options import Columns, SourceOptions
 from app.sources.source import Event, Number, SourceError
 from app.sources.times import to_epoch_seconds
+from compute.simulation import DEFAULT_START_SECONDS
 
 if TYPE_CHECKING:
     import pandas as pd
