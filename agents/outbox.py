@@ -21,6 +21,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
+from tables.owner import owner_headers
 from tables.stores import Item
 
 log = logging.getLogger(__name__)
@@ -202,15 +203,17 @@ class Outbox:
         if not changes:
             return {}
         self._check_lease()
+        owners = {partition: repeat(owner_headers(items[-1][1])) for partition, items in changes.items()}
         for partition, items in changes.items():
-            self.pack(topic, partition, *_columns(items[:-1]))
+            self.pack(topic, partition, *_columns(items[:-1]), headers=owners[partition])
         # The partition's record says that its entities are there: it must not arrive without them. It is
         # in a batch by itself: the embedded broker takes the base offset of the last batch for the end of a
         # topic, and recovery reads to the end.
         await self.flush()
         self._check_lease()
         records = [
-            self.pack(topic, partition, *_columns(items[-1:]))[0] for partition, items in changes.items()
+            self.pack(topic, partition, *_columns(items[-1:]), headers=owners[partition])[0]
+            for partition, items in changes.items()
         ]
         await self.flush()
         return {record.partition: record.last_offset for record in records}
@@ -236,6 +239,8 @@ class Outbox:
         error = future.exception()
         if error is not None:
             self._failure = error
+            # Its last words name them; `add_note` is of Python 3.11.
+            error.__notes__ = [f"records for topic {item.topic!r}, partition {item.partition}"]
             log.error("records for topic %s, partition %d not taken: %r", item.topic, item.partition, error)
             self._on_failure(error)
 

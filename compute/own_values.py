@@ -5,7 +5,7 @@ Owns these bytes only. What follows belongs to who keeps it. All numbers are lit
     kind 2 letters, version u8, 41 bytes zero, seen i64                                           (52 bytes)
 
 How much the writer had seen lies where a stored entity keeps its last applied offset
-(`compute/state_format.py`), so recovery tells old from new in the same way for all values of a changelog.
+(`compute/state_format.py`).
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Changelog:
                 f"(NOWCAST_DATA_DIR, here {self._store.place_of(number)})"
             )
         start = beginning if persisted is None else max(beginning, persisted + 1)
-        return Place(Restorer(number, self._store), beginning, start, end)
+        return Place(Restorer(number, self._store, persisted), beginning, start, end)
 
     def _settle(self, places: Mapping[TopicPartition, Place]) -> None:
         for tp, place in places.items():

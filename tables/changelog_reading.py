@@ -85,7 +85,6 @@ class Reading:
                 if not self.n_left:
                     await self._end_writing(consumer)
                 if not self.n_left:
-                    await self._finish()
                     if on_caught_up is None:
                         return
                     if not caught_up:
@@ -125,7 +124,7 @@ class Reading:
             place = self._places[tp]
             log.warning(
                 "changelog %s, partition %d: a worker that had lost it wrote there, before offset %d; "
-                "restoring from the beginning, the state that has seen more stays",
+                "restoring from the beginning, without what it wrote",
                 *(tp.topic, tp.partition, place.position),
             )
             place.position, place.end = place.beginning, max(place.end, place.position)
@@ -156,11 +155,6 @@ class Reading:
             except StaleWriterError:
                 stale.append(tp)
         return stale
-
-    async def _finish(self) -> None:
-        for place in self._places.values():
-            if place.restorer.arbiter is not None:
-                await in_thread(place.restorer.finish)
 
 
 def start_in_thread(function: Callable[..., T], *args: Any) -> asyncio.Future[T]:

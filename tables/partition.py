@@ -21,6 +21,7 @@ from compute.panes import EMPTY, MAX_PANE, silent
 from compute.state_codec import decode_entity, decode_many, encode_many
 from compute.state_format import HEADER
 from tables.learning import Learning
+from tables.owner import Owner
 from tables.recent import RecentPredictions
 from tables.reserved import BEHIND, PARTITION_KEY, PREFIX
 from tables.stores import Item, PartitionedStore
@@ -67,6 +68,8 @@ class Partition:
         Offset after the last record of labels that was joined.
     learning : Learning or None
         What the partition learns from labels; written with its entities.
+    owner : Owner or None
+        Who writes the partition, where its records say so.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Partition:
         self.alerts = AlertColumns()
         self.recent = RecentPredictions()
         self.learning: Learning | None = None
+        self.owner: Owner | None = None
         self._store = store
         self._max_entities = max_entities
         # Changed entities that left memory before a checkpoint took them, and what the last checkpoint took:
@@ -298,7 +302,8 @@ class Partition:
         if items or self.next_label_offset != self._taken_label_offset:
             # Panes are of the length that they are now: another one must not move the watermark.
             about = f"{self.watermark} {self.next_offset} {self.columns.pane_seconds!r}"
-            items.append((PARTITION_KEY, f"{about} {self.next_label_offset}".encode()))
+            owner = "" if self.owner is None else " {} {}".format(*self.owner)
+            items.append((PARTITION_KEY, f"{about} {self.next_label_offset}{owner}".encode()))
             self._taken_label_offset = self.next_label_offset
         return items
 

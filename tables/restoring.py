@@ -1,27 +1,42 @@
-"""Changelog records of one partition into the store, in the order of the log, and what a stale writer left.
+"""Changelog records of one partition into the store, in the order of the log, but for what is stale.
 
 A worker that was stopped for longer than its session may wake up and write its state behind the new owner's
-(`at_least_once`; transactions fence it off). The last record of a key then is not its newest state. It shows:
-every checkpoint ends with the partition's own record, whose progress (next offsets of events and of labels,
-added up) goes up with each of one owner, and goes down where an older one wrote. From there on the partition
-is read again from its beginning, by an `Arbiter` that lets a state be replaced only by one that has seen at
-least as much.
+(`at_least_once`; transactions fence it off): all of a checkpoint, some of it, or its end alone. It shows,
+since every record says who wrote it (`tables/owner.py`). What an owner wrote behind the place from which a
+later one went on counts for nothing, so what is restored is what the last owner had, record for record:
+entities, what the partition keeps of its own, tombstones, its own record.
 
-What stays open: compaction keeps the last record of a key, so what it removed before a recovery is beyond
-repair. A tombstone has no offset; it is judged by the partition's records behind it (see `Arbiter`).
+No count of what a state has seen tells as much. A tombstone has none. Of two workers that have seen as many
+events and labels one may have seen more events, the other more labels, and a mixture of what they learnt has
+some labels twice and others never.
+
+A stale record may come before the first one of the owner that makes it stale. That is found out later, and
+the partition is then read again from its beginning, knowing where each owner began.
+
+What stays impossible:
+
+- Compaction keeps the last record of a key, whoever wrote it. Where that is a stale one, the owner's is lost:
+  the entity begins anew, or what was learnt or waits for labels under that key; if it is the partition's own
+  record, all of these. An owner of whom compaction left no record of its time makes nobody stale.
+- As long as the later owner has written nothing, nobody knows of it, and the earlier one's records count. It
+  has committed nothing then either, so its events and labels come again.
+- Two workers that both took the partition from the same records are told apart by their clocks. If these
+  differ by more than a session, it may be the wrong one whose records are taken for stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
 from typing import Protocol
 
-from compute.state_format import HEADER_FIELDS
-from tables.reserved import PARTITION_KEY, read_progress
+from tables.owner import Owner, owner_of, read_owner
+from tables.reserved import PARTITION_KEY
 from tables.stores import PartitionedStore
 
-LAST_OFFSET_AT = int(HEADER_FIELDS.fields["last_offset"][1])  # type: ignore[index]
-"""Where a stored entity keeps its last applied offset."""
+log = logging.getLogger(__name__)
+
+_NEVER = 2**63
 
 
 class Record(Protocol):
@@ -30,49 +45,36 @@ class Record(Protocol):
     key: bytes
     value: bytes | None
     offset: int
+    headers: Sequence[tuple[str, bytes]]
 
 
 class StaleWriterError(Exception):
-    """The partition's progress went down: the log must be read again from its beginning."""
-
-
-def read_next_offset(stored: bytes | None) -> int:
-    """Return the next offset of a partition's own record, 0 where it cannot be read.
-
-    Examples
-    --------
-    >>> read_next_offset(b"5666666 1841 300.0"), read_next_offset(b"?"), read_next_offset(None)
-    (1841, 0, 0)
-    """
-    try:
-        return int((stored or b"").split()[1])
-    except (IndexError, ValueError):
-        return 0
-
-
-def read_last_offset(stored: bytes) -> int:
-    """Return the last applied offset of a stored entity."""
-    return int.from_bytes(stored[LAST_OFFSET_AT : LAST_OFFSET_AT + 8], "little", signed=True)
+    """The store has, or may have, stale records: the log must be read again from its beginning."""
 
 
 class Restorer:
     """Writes what was read of one partition's changelog into the store.
 
-    Attributes
+    Parameters
     ----------
-    progress : int
-        Highest one seen so far, in the store or in the log.
-    arbiter : Arbiter or None
-        Decides what is written, once a stale writer was seen.
+    partition : int
+    store : PartitionedStore
+    reached : int or None
+        Offset of the changelog up to which the store has it, None where it has nothing.
     """
 
-    def __init__(self, partition: int, store: PartitionedStore) -> None:
+    def __init__(self, partition: int, store: PartitionedStore, reached: int | None = None) -> None:
         self.partition = partition
         self._store = store
-        self._offset = -1
-        self.arbiter: Arbiter | None = None
-        (stored,) = store.get_many(partition, [PARTITION_KEY])
-        self.progress = read_progress(stored)
+        self._taken = -1 if reached is None else reached
+        self._is_kept = reached is not None
+        (about,) = store.get_many(partition, [PARTITION_KEY])
+        owner = read_owner(about)
+        # With the offset at which each was first read; the one that the store knows was read before.
+        self._owners: dict[Owner, int] = {} if owner is None else {owner: _NEVER}
+        self._headers: Sequence[tuple[str, bytes]] | None = None
+        self._stale_from = _NEVER
+        self._has_told = False
 
     def apply(self, records: Sequence[Record]) -> None:
         """Write records.
@@ -80,90 +82,59 @@ class Restorer:
         Raises
         ------
         StaleWriterError
-            The first time that the progress goes down. The store is empty then.
+            The store is empty then. Comes a few times at most: each time more is known.
         """
-        self._offset = records[-1].offset
-        if self.arbiter is not None:
-            self._write(self.arbiter.judge(records))
-            return
-        highest = self.progress
-        for record in [record for record in records if record.key == PARTITION_KEY]:
-            progress = read_progress(record.value)
-            if progress < highest:
-                self.arbiter = Arbiter()
-                self._store.empty(self.partition)
-                raise StaleWriterError
-            highest = progress
-        self.progress = highest
-        # The last of each key: a fetch can have many of the same.
-        self._write({record.key: record.value for record in records})
-
-    def finish(self) -> None:
-        """Write what was held back, at the end of the log."""
-        if self.arbiter is not None:
-            self._write(self.arbiter.finish())
-            self.progress = max(self.arbiter.progress, 0)
-            self.arbiter = None
-
-    def _write(self, items: dict[bytes, bytes | None]) -> None:
-        if self._offset >= 0:
-            self._store.restore(self.partition, list(items.items()), self._offset)
-
-
-class Arbiter:
-    """Decides for each record whether it replaces what is known of its key: who has seen more stays.
-
-    Of an entity the last applied offset says how much its state has seen. A tombstone says nothing; its
-    checkpoint's own record, behind it in the log, says that all below its next offset was seen. Where two
-    writers take turns the record right behind may be the other's, so the lower one of the next two counts:
-    an entity that stays though it should be gone is removed for its silence later on, one that is removed
-    though it should stay is lost. A tombstone without any record behind it is left out for the same reason.
-
-    It keeps an offset for every key, some 100 bytes each: this is for the rare case.
-
-    Attributes
-    ----------
-    progress : int
-        Highest one of the partition's records; -1 before the first.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[bytes, int] = {}
-        self._open: list[bytes] = []
-        self._held: list[bytes] = []
-        self._held_below = 0
-        self.progress = -1
-
-    def judge(self, records: Iterable[Record]) -> dict[bytes, bytes | None]:
-        """Return what is to be written, by key."""
-        items: dict[bytes, bytes | None] = {}
-        seen = self._seen
+        items: dict[bytes, bytes | None] = {}  # the last of each key: a fetch can have many of the same
         for record in records:
-            key, value = record.key, record.value
-            if key == PARTITION_KEY:
-                self._end_checkpoint(value, items)
-            elif value is None:
-                self._open.append(key)
-            elif (last_offset := read_last_offset(value)) >= seen.get(key, last_offset):
-                items[key], seen[key] = value, last_offset
-        return items
+            if record.headers != self._headers:
+                self._turn_to(record)
+            if record.offset < self._stale_from:
+                items[record.key] = record.value
+                self._taken = record.offset
+            elif self._is_kept:
+                # The store may be the stale writer's own, which has what it wrote.
+                self._begin_anew()
+            else:
+                self._tell(record.offset)
+        self._store.restore(self.partition, list(items.items()), records[-1].offset)
 
-    def finish(self) -> dict[bytes, bytes | None]:
-        """Return what was held back for another record that does not come."""
-        items: dict[bytes, bytes | None] = {}
-        self._remove_held(self._held_below, items)
-        return items
+    def _turn_to(self, record: Record) -> None:
+        """Take note of who wrote this record and, maybe, those behind it."""
+        owner = owner_of(record.headers)
+        if owner is not None and self._begin_of_next(owner.term) > record.offset:
+            self._meet(owner, record.offset)
+        self._headers = record.headers
+        self._stale_from = _NEVER if owner is None else self._begin_of_next(owner.term)
 
-    def _end_checkpoint(self, value: bytes | None, items: dict[bytes, bytes | None]) -> None:
-        next_offset = read_next_offset(value)
-        self._remove_held(min(self._held_below, next_offset), items)
-        self._held, self._held_below, self._open = self._open, next_offset, []
-        progress = read_progress(value)
-        if progress >= self.progress:
-            self.progress, items[PARTITION_KEY] = progress, value
+    def _begin_of_next(self, term: int) -> int:
+        """Return the offset from which on what is written in a term is stale."""
+        return min((owner.begin for owner in self._owners if owner.term > term), default=_NEVER)
 
-    def _remove_held(self, below: int, items: dict[bytes, bytes | None]) -> None:
-        for key in self._held:
-            if self._seen.get(key, -1) < below:
-                items[key], self._seen[key] = None, below - 1
-        self._held = []
+    def _meet(self, owner: Owner, offset: int) -> None:
+        if owner in self._owners:
+            self._owners[owner] = min(self._owners[owner], offset)
+            return
+        # Who came up behind the place where this one began is stale: what it says of others counts no more.
+        self._owners = {
+            known: first
+            for known, first in self._owners.items()
+            if known.term > owner.term or first < owner.begin
+        }
+        self._owners[owner] = offset
+        if self._taken >= owner.begin:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._store.empty(self.partition)
+        self._taken, self._is_kept, self._headers = -1, False, None
+        self._owners = {owner: first for owner, first in self._owners.items() if first != _NEVER}
+        self._has_told = True  # who catches this tells of it
+        raise StaleWriterError
+
+    def _tell(self, offset: int) -> None:
+        if not self._has_told:
+            self._has_told = True
+            log.warning(
+                "changelog, partition %d: a worker that had lost it wrote there, at offset %d; left out",
+                *(self.partition, offset),
+            )

@@ -8,6 +8,7 @@ expiry forgets its index on restart, and writes no tombstones).
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import faust
@@ -17,7 +18,9 @@ from faust.types import TP
 from compute.alert_columns import QUIET, WARNING
 from compute.statistics import window_statistics
 from tables.learning import Learning
+from tables.owner import next_owner
 from tables.partition import Partition
+from tables.reserved import PARTITION_KEY
 from tables.stores import STORES, Item, PartitionedStore
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,11 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
                 number, self.data, settings.panes, settings.pane_seconds, settings.cached_entities
             )
             found.learning = Learning(number, self.data, settings)
+            if settings.delivery == "at_least_once":
+                (about,) = self.data.get_many(number, [PARTITION_KEY])
+                reached = self.data.persisted_offset(TP(self.changelog_topic_name, number))
+                begin = 0 if reached is None else reached + 1
+                found.owner = next_owner(about, begin, int(time.time() * 1000))
         return found
 
     def is_current(self, partition: Partition) -> bool:

@@ -16,9 +16,13 @@ from tests.live.workers import Workers
 PARTITION_KEY = b"\x00nowcast-partition"
 
 
-@pytest.mark.parametrize("left", ["kept", "lost"])
+STALE = [("owner", b"1 0")]
+"""Header of whoever had the partitions first."""
+
+
+@pytest.mark.parametrize(("left", "is_finished"), [("kept", True), ("lost", True), ("lost", False)])
 def test_stale_state_in_the_changelog_does_not_replace_newer_state_when_it_is_restored(
-    kafka_broker: KafkaBroker, tmp_path: Path, left: str
+    kafka_broker: KafkaBroker, tmp_path: Path, left: str, is_finished: bool
 ) -> None:
     with (
         Workers(tmp_path, kafka_broker.url) as workers,
@@ -36,7 +40,10 @@ def test_stale_state_in_the_changelog_does_not_replace_newer_state_when_it_is_re
         # The whole of each partition as it was, its own record last, now behind what is newer.
         producer = Producer({"bootstrap.servers": kafka_broker.bootstrap})
         for message in stale:
-            producer.produce(changelog, message.value(), message.key(), partition=message.partition())
+            if is_finished or message.key() != PARTITION_KEY:
+                producer.produce(
+                    changelog, message.value(), message.key(), message.partition(), headers=STALE
+                )
         assert producer.flush(60) == 0
         # Entities that are not written again: for them the stale record is the last one.
         again = [event for event in events[4_000:] if int(event[0].rpartition(b"-")[2]) % 2]

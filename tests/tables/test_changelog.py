@@ -17,8 +17,9 @@ from faust.types import TP
 from tables import changelog, changelog_reading
 from tables.changelog import Changelog
 from tables.changelog_reading import ChangelogError
+from tables.owner import Owner
 from tables.progress import Progress
-from tests.tables.test_restoring import new_store, own_record, state
+from tests.tables.test_restoring import headers_of, new_store, own_record, state
 
 TOPIC = "nowcast-statistics-changelog"
 SETTINGS = SimpleNamespace(bootstrap_servers=["broker:9092"], group="nowcast")
@@ -39,9 +40,11 @@ class Log:
     sought: list[tuple[int, int]] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
 
-    def append(self, partition: int, *items: tuple[bytes, bytes | None]) -> None:
+    def append(self, partition: int, *items: tuple[bytes, bytes | None], owner: Owner | None = None) -> None:
         for key, value in items:
-            record = SimpleNamespace(key=key, value=value, offset=self.ends[partition])
+            record = SimpleNamespace(
+                key=key, value=value, offset=self.ends[partition], headers=headers_of(owner)
+            )
             self.records[partition].append(record)
             self.ends[partition] += 1
 
@@ -278,13 +281,17 @@ def test_a_standby_follows_until_it_is_cancelled_and_tells_once_that_it_has_caug
 def test_behind_a_stale_writer_the_partition_is_read_again_and_a_warning_says_so(
     log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log.append(0, *entities(0, 10), own_record(10), (b"e3", state(20)), own_record(21))
-    log.append(0, (b"e3", state(15)), own_record(16), (b"e4", state(30)), own_record(31))
+    stale, owner = Owner(1, 0), Owner(2, 11)
+    log.append(0, *entities(0, 10), own_record(10), owner=stale)
+    log.append(0, (b"e3", state(15)), owner=stale)
+    log.append(0, (b"e3", state(20)), own_record(21), owner=owner)
+    log.append(0, (b"e3", state(16)), owner=stale)
+    log.append(0, (b"e4", state(30)), own_record(31, owner), owner=owner)
     log.append(1, *entities(40, 10))
     store = new_store()
     restore(store)
     assert store.partitions[0] == dict(
-        [*entities(0, 10), (b"e3", state(20)), (b"e4", state(30)), own_record(31)]
+        [*entities(0, 10), (b"e3", state(20)), (b"e4", state(30)), own_record(31, owner)]
     )
     assert store.partitions[1] == dict(entities(40, 10))
     assert store._offsets[0] == log.ends[0] - 1
@@ -293,7 +300,8 @@ def test_behind_a_stale_writer_the_partition_is_read_again_and_a_warning_says_so
 
 
 def test_a_standby_reads_again_behind_a_stale_writer_and_follows_on(log: Log) -> None:
-    log.append(0, (b"a", state(9)), own_record(10))
+    stale, owner = Owner(1, 0), Owner(2, 2)
+    log.append(0, (b"a", state(9)), own_record(10), owner=stale)
     store = new_store()
     told: list[bool] = []
 
@@ -301,15 +309,15 @@ def test_a_standby_reads_again_behind_a_stale_writer_and_follows_on(log: Log) ->
         job = asyncio.create_task(Changelog(SETTINGS, TOPIC, store).follow([0], lambda: told.append(True)))
         while not told:
             await asyncio.sleep(0.001)
-        log.append(0, (b"a", state(4)), own_record(5))
-        log.append(0, (b"b", state(12)), own_record(13))
+        log.append(0, (b"a", state(4)), own_record(5), owner=stale)
+        log.append(0, (b"b", state(12)), own_record(13, owner), owner=owner)
         while store._offsets.get(0) != 5:
             await asyncio.sleep(0.001)
         job.cancel()
         await asyncio.wait([job])
 
     run(test())
-    assert store.partitions[0] == dict([(b"a", state(9)), (b"b", state(12)), own_record(13)])
+    assert store.partitions[0] == dict([(b"a", state(9)), (b"b", state(12)), own_record(13, owner)])
     assert store.persisted_offset(TP(TOPIC, 0)) == 5
 
 

@@ -9,6 +9,8 @@ from faust.types import TP
 
 from app.factory import create_app
 from app.settings import Settings
+from tables.owner import Owner, read_owner
+from tables.reserved import PARTITION_KEY
 from tables.statistics import StatisticsTable
 from tables.stores import Item
 
@@ -52,3 +54,24 @@ def test_gaps_that_transactions_leave_are_nobody_s_records() -> None:
     table.write(0, items(3), 2)
     table.write(0, items(2), 5)
     assert offset_of(table) == 5
+
+
+def test_each_owner_says_where_it_began_and_has_a_term_above_the_one_before() -> None:
+    table = make_table()
+    first = table.partition(0).owner
+    assert first is not None
+    assert first.begin == 0
+    far = first.term + 10**9  # of a clock that is ahead
+    table.write(0, [*items(3), (PARTITION_KEY, b"0 3 300.0 0 %d 0" % far)], 3)
+    assert table.partition(0).owner == first
+    table.forget()
+    partition = table.partition(0)
+    assert partition.owner == Owner(far + 1, 4)
+    partition.next_label_offset += 1
+    assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) == partition.owner
+
+
+def test_where_transactions_fence_off_no_record_says_who_wrote_it() -> None:
+    partition = make_table(delivery="exactly_once").partition(0)
+    partition.next_label_offset += 1
+    assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) is None
