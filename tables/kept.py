@@ -35,7 +35,7 @@ class Kept:
     Attributes
     ----------
     contents : dict of bytes to bytes
-        By name, what counted when the store was read.
+        By name, what counted when the store was read; what was written last is last.
     """
 
     def __init__(self, number: int, store: PartitionedStore, seen: int) -> None:
@@ -54,6 +54,12 @@ class Kept:
                 self._superfluous.append(key)
             elif seen_of(value) >= newest.get(name, -1):
                 newest[name], self.contents[name], self._place[name] = seen_of(value), content, place
+        self.contents = {name: self.contents[name] for name in sorted(newest, key=newest.__getitem__)}
+
+    def remove(self, name: bytes) -> None:
+        """Let the next checkpoint remove what nobody wants any more, even if that is never finished."""
+        self._place.pop(name, None)
+        self._superfluous += [_key(0, name), _key(1, name)]
 
     def take_changes(self, changed: Mapping[bytes, bytes], gone: Iterable[bytes], seen: int) -> list[Item]:
         """Return values as they are stored; those that are gone are removed with the next ones.
@@ -74,8 +80,8 @@ class Kept:
             self._place[name] = place
             items[_key(place, name)] = with_header(KIND, seen, content)
         for name in gone:
-            if self._place.pop(name, None) is not None:
-                self._superfluous += [_key(0, name), _key(1, name)]
+            if name in self._place:
+                self.remove(name)
         return list(items.items())
 
 

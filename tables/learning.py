@@ -33,12 +33,16 @@ from tables.stores import Item, PartitionedStore
 log = logging.getLogger(__name__)
 
 MAX_VERSIONS = 16
-"""Versions that a partition keeps evaluations of; those that were labelled last stay."""
+"""Versions that a partition keeps evaluations of, or more if as many answer; those labelled last stay."""
+
+N_BESIDE_CHALLENGERS = 3
+"""Champion, online learner and built-in detector: with the challengers these are all that answer at once."""
 
 MAX_GROUPS = 50
 OTHER_GROUPS = "(others)"
-MAX_GROUP_SCORES = 256
-"""Different scores that are told apart in a group: there may be many groups, and all are told of together."""
+MAX_GROUP_SCORES, MAX_GROUP_PANES = 256, 12
+"""Different scores that are told apart in a group, and panes of its window: there may be many groups, each
+for as many versions as answer, and all are told of together. With two classes one has 10 KB at most."""
 
 ONLINE = "online"
 """Name of the online learner as a model."""
@@ -71,7 +75,8 @@ class Learning:
     store : PartitionedStore
         Read once; written by the checkpoint, with what `take_changes` gives.
     settings : app.settings.Settings
-        Of these: label_delay_seconds, online_task, drift and its, panes, pane_seconds, evaluation_groups.
+        Of these: label_delay_seconds, online_task, drift and its, panes, pane_seconds, evaluation_groups,
+        max_challengers.
 
     Attributes
     ----------
@@ -96,6 +101,8 @@ class Learning:
         self._number = number
         self._n_panes, self._pane_seconds = settings.panes, settings.pane_seconds
         self._group_of = re.compile(settings.evaluation_groups) if settings.evaluation_groups else None
+        self._max_grouped = settings.max_challengers + N_BESIDE_CHALLENGERS
+        self._max_versions = max(MAX_VERSIONS, self._max_grouped)
         self.pending = Pending(number, store, settings.label_delay_seconds)
         self.evaluations: dict[Evaluated, Evaluation] = {}
         self.comparisons: dict[Compared, Comparison] = {}
@@ -124,9 +131,12 @@ class Learning:
     def _read(self, name: bytes, content: bytes) -> None:
         kind, *names = json.loads(name)
         if kind == "evaluation":
-            found = Evaluation.decode(content)
-            if (found.head.n_panes, found.head.pane_seconds) == (self._n_panes, self._pane_seconds):
-                self.evaluations[Evaluated(*names)] = found
+            about, found = Evaluated(*names[:3]), Evaluation.decode(content)
+            is_of_ring = (found.head.n_panes, found.head.pane_seconds) == self._ring(about.group)
+            if is_of_ring and name == self._name_of(about):
+                self.evaluations[about] = found
+            else:  # of former settings
+                self._kept.remove(name)
         elif kind == "comparison":
             self.comparisons[Compared(*names)] = Comparison.decode(content)
         elif kind == "counts":
@@ -195,9 +205,7 @@ class Learning:
         for group, chosen in parts.items():
             about = Evaluated(version.model, version.version, group)
             # Taken out and put in again: the one that was labelled last is the last in order.
-            evaluation = self.evaluations.pop(about, None) or self._new_evaluation(
-                version, MAX_GROUP_SCORES if group else MAX_SCORES
-            )
+            evaluation = self.evaluations.pop(about, None) or self._new_evaluation(version, group)
             self.evaluations[about] = evaluation
             evaluation.add(
                 timestamps[chosen],
@@ -207,16 +215,27 @@ class Learning:
                 None if version.probabilities is None else version.probabilities[chosen],
                 columns=version.classes,
             )
-            self._mark(("evaluation", *about), evaluation)
+            self._changed[self._name_of(about)] = evaluation
         self._bound_versions()
 
-    def _new_evaluation(self, version: VersionAnswers, max_scores: int) -> Evaluation:
+    def _name_of(self, about: Evaluated) -> bytes:
+        # Groups of the same name that another pattern makes are others.
+        pattern = [self._group_of.pattern] if about.group and self._group_of is not None else []
+        return _name(["evaluation", *about, *pattern])
+
+    def _ring(self, group: str) -> tuple[int, float]:
+        """Return panes and their length, which a group has longer ones of where there would be many."""
+        if not group or self._n_panes <= MAX_GROUP_PANES:
+            return self._n_panes, self._pane_seconds
+        return MAX_GROUP_PANES, self._n_panes * self._pane_seconds / MAX_GROUP_PANES
+
+    def _new_evaluation(self, version: VersionAnswers, group: str) -> Evaluation:
+        ring, max_scores = self._ring(group), MAX_GROUP_SCORES if group else MAX_SCORES
         if version.task == "classification" and version.model == ONLINE:  # its classes come as it learns
-            return Evaluation("classification", self._n_panes, self._pane_seconds, max_scores=max_scores)
+            return Evaluation("classification", *ring, max_scores=max_scores)
         return Evaluation(
             "regression" if version.task == "regression" else "classification",
-            self._n_panes,
-            self._pane_seconds,
+            *ring,
             version.classes,
             None if version.positive is None else version.classes[version.positive],
             max_scores,
@@ -258,13 +277,16 @@ class Learning:
 
     def _bound_versions(self) -> None:
         versions = list(dict.fromkeys((about.model, about.version) for about in reversed(self.evaluations)))
-        for dropped in versions[MAX_VERSIONS:]:
-            for about in [about for about in self.evaluations if (about.model, about.version) == dropped]:
+        whole_only, dropped = set(versions[self._max_grouped :]), set(versions[self._max_versions :])
+        if not whole_only:
+            return
+        for about in list(self.evaluations):
+            if (about.model, about.version) in (whole_only if about.group else dropped):
                 del self.evaluations[about]
-                self._forget(("evaluation", *about))
-            for pair in [pair for pair in self.comparisons if dropped in _versions_of(pair)]:
-                del self.comparisons[pair]
-                self._forget(("comparison", *pair))
+                self._forget(self._name_of(about))
+        for pair in [pair for pair in self.comparisons if not dropped.isdisjoint(_versions_of(pair))]:
+            del self.comparisons[pair]
+            self._forget(_name(["comparison", *pair]))
 
     def note_event_time(self, seconds: float) -> None:
         """Take note of when a record of events came."""
@@ -310,8 +332,7 @@ class Learning:
     def _mark(self, names: Iterable[str], part: Any) -> None:
         self._changed[_name(names)] = part
 
-    def _forget(self, names: Iterable[str]) -> None:
-        name = _name(names)
+    def _forget(self, name: bytes) -> None:
         self._changed.pop(name, None)
         self._gone.append(name)
 

@@ -458,12 +458,25 @@ def test_numbers_that_are_not_finite_are_refused_and_nothing_is_counted(name, nu
     assert evaluation.n_labels == 0
 
 
-def test_errors_that_overflow_have_no_metric():
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [([1e308, -1e308], [0.0, 0.0]), ([1e300, -1e300], [-1.7e308, 1.7e308]), ([1e155, 1e160], [2.0, 1e308])],
+)
+def test_numbers_too_large_to_be_squared_count_as_the_largest_and_leave_the_metrics_of_others(
+    labels: list[float], predictions: list[float]
+):
     evaluation = Evaluation("regression", 1, 60.0)
     with np.errstate(all="raise"):
-        evaluation.add(np.zeros(2), [1e300, -1e300], [-1.7e308, 1.7e308], np.zeros(2))
-        described = Evaluation.decode(evaluation.encode()).describe()["since_start"]
-    assert (described["n_labels"], described["rmse"], described["r2"]) == (2, None, None)
+        for label, prediction in zip(labels, predictions, strict=True):  # batch by batch
+            evaluation.add(np.zeros(1), [label], [prediction], np.zeros(1))
+        evaluation.add(np.full(3, 90.0), [1.0, 2.0, 4.0], [1.0, 2.0, 3.0], np.zeros(3))
+        described = Evaluation.decode(evaluation.encode()).describe()
+        assert merge_all([evaluation, evaluation]).describe()["since_start"]["n_labels"] == 10
+    since_start = described["since_start"]
+    errors = np.abs(np.clip(labels, -1e100, 1e100) - np.clip(predictions, -1e100, 1e100))
+    assert since_start["rmse"] == pytest.approx(np.sqrt(np.square(errors).sum() / 5))
+    assert since_start["r2"] is not None
+    assert described["window"]["mae"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
