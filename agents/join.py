@@ -19,12 +19,13 @@ from agents.dead_letters import Fault, pack_dead_letters
 from agents.lanes import Lanes
 from agents.learn import Learner, told_online
 from agents.outbox import Outbox
-from compute.label_reading import Label, decode_labels
-from compute.labels import canonical_class
+from compute.label_reading import Label, LabelBatch, decode_labels
+from compute.labels import canonical_classes
 from compute.moments import Integers
 from tables.early_labels import MAX_LABEL_BYTES, EarlyLabel
 from tables.partition import Partition
 from tables.pending import CONTRADICTING, JOINED, LATE, REPEATED, UNKNOWN
+from tables.pending_ahead import Ahead
 
 
 class Joiner:
@@ -57,15 +58,29 @@ class Joiner:
         self._outbox = outbox
         self._labels_end = labels_end
 
-    def join(self, records: Sequence[Any], partition: Partition) -> list[Fault]:
+    def read(self, records: Sequence[Any]) -> LabelBatch:
+        """Return what is in records of the labels topic."""
+        return decode_labels(
+            [record.key for record in records],
+            [record.value for record in records],
+            max_bytes=self._settings.max_event_bytes,
+        )
+
+    def join(
+        self, records: Sequence[Any], batch: LabelBatch, partition: Partition, ahead: Ahead | None = None
+    ) -> list[Fault]:
         """Join labels to the answers that they are about.
 
         Parameters
         ----------
         records : sequence
             Records of the labels topic, in order.
+        batch : LabelBatch
+            What is in them.
         partition : Partition
             Whose labels these should be; those of another one are sent there.
+        ahead : Ahead, optional
+            Has read the events that they are about.
 
         Returns
         -------
@@ -74,11 +89,6 @@ class Joiner:
         """
         learning = partition.learning
         assert learning is not None
-        batch = decode_labels(
-            [record.key for record in records],
-            [record.value for record in records],
-            max_bytes=self._settings.max_event_bytes,
-        )
         faults = [(label.position, label.code, label.message) for label in batch.rejected]
         here: list[int] = []
         elsewhere: dict[int, list[Any]] = {}
@@ -108,7 +118,8 @@ class Joiner:
         self._forward(partition, elsewhere)
         if here:
             chosen = [records[batch.index[i]] for i in here]
-            found = self._join(partition, batch.offsets[here], [batch.labels[i] for i in here], chosen)
+            told = [batch.labels[i] for i in here]
+            found = self._join(partition, batch.offsets[here], told, chosen, ahead)
             faults += [(int(batch.index[here[row]]), code, message) for row, code, message in found]
         outcomes = Counter(code.removesuffix("-label") for _, code, _ in faults)
         outcomes["forwarded"] = sum(map(len, elsewhere.values()))
@@ -132,15 +143,20 @@ class Joiner:
             )
 
     def _join(
-        self, partition: Partition, offsets: Integers, labels: Sequence[Label], records: Sequence[Any]
+        self,
+        partition: Partition,
+        offsets: Integers,
+        labels: Sequence[Label],
+        records: Sequence[Any],
+        ahead: Ahead | None = None,
     ) -> list[Fault]:
         """Join labels of events that were scored; return the faults by row."""
         learning = partition.learning
         assert learning is not None
-        found = learning.pending.find(offsets)
+        found = learning.pending.find(offsets, ahead)
         outcomes = learning.pending.join(
             found,
-            [canonical_class(label) for label in labels],
+            canonical_classes(labels),
             np.array([record.timestamp for record in records], np.float64) / 1000.0,
             np.array([crc32(record.key) for record in records], np.uint32),
         )

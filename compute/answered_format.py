@@ -1,6 +1,7 @@
 """Stored form of answered events: the value of one block in the store and its changelog.
 
-Owns writing and reading. All numbers are little endian::
+Owns writing, and reading some of the events of many blocks: a label needs one of a thousand. What the columns
+are is in `compute/answered_layout.py`. All numbers are little endian::
 
     magic "NA", version u8, zero u8, n_events u32, about_bytes u32, first offset i64               (20 bytes)
     about: JSON, versions and names of features, with the types of their columns
@@ -14,43 +15,21 @@ few. The probabilities of the positive class are the scores nearly always, and t
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.answered import Answered, VersionAnswers
-from compute.moments import Floats
+from compute.answered_layout import About, AboutVersion, Layout, encode_about, layout_of
+from compute.moments import Floats, Integers
 
 MAGIC, VERSION = b"NA", 1
-_FRONT = struct.Struct("<2sBBIIq")
+_BEGIN = MAGIC + bytes([VERSION, 0])
+_FRONT = struct.Struct("<4sIIq")
 _MAX_OFFSET = 2**62
-_INDEX_TYPES, _NUMBER_TYPES = ("i1", "i2", "i4"), ("f4", "f8")
-
-
-class _Version(msgspec.Struct, array_like=True, frozen=True):
-    """A version as the JSON has it; `shared`: the positive class's probabilities are the scores."""
-
-    model: str
-    version: str
-    role: str
-    task: str
-    classes: tuple[str, ...]
-    positive: int | None
-    predictions: str
-    scores: str
-    probabilities: str
-    shared: bool
-
-
-class _About(msgspec.Struct, array_like=True, frozen=True):
-    versions: tuple[_Version, ...]
-    features: tuple[str, ...] | None
-
-
-_encode_about = msgspec.json.Encoder().encode
-_decode_about = msgspec.json.Decoder(_About).decode
 
 
 def encode_answered(answered: Answered) -> bytes:
@@ -83,12 +62,12 @@ def encode_answered(answered: Answered) -> bytes:
     if answered.inputs is not None:
         columns.append(answered.inputs.astype("<f4"))
     versions = tuple([_encode_version(version, columns) for version in answered.versions])
-    about = _encode_about(_About(versions, None if answered.inputs is None else answered.feature_names))
-    front = _FRONT.pack(MAGIC, VERSION, 0, len(answered), len(about), int(offsets[0]))
+    about = encode_about(About(versions, None if answered.inputs is None else answered.feature_names))
+    front = _FRONT.pack(_BEGIN, len(answered), len(about), int(offsets[0]))
     return b"".join([front, about, *[column.tobytes() for column in columns]])
 
 
-def _encode_version(version: VersionAnswers, columns: list[NDArray[Any]]) -> _Version:
+def _encode_version(version: VersionAnswers, columns: list[NDArray[Any]]) -> AboutVersion:
     """Append the columns of a version, and say how they were written."""
     if version.classes:
         n_classes = len(version.classes)
@@ -105,7 +84,7 @@ def _encode_version(version: VersionAnswers, columns: list[NDArray[Any]]) -> _Ve
             kept, shared = np.concatenate([kept[:, :positive], kept[:, positive + 1 :]], axis=1), True
         kept = _narrowed(kept)
         columns.append(kept)
-    return _Version(
+    return AboutVersion(
         *(version.model, version.version, version.role, version.task, version.classes, version.positive),
         *(
             predictions.dtype.str[1:],
@@ -123,6 +102,129 @@ def _narrowed(numbers: Floats) -> NDArray[Any]:
     return narrow if ((narrow == numbers) | (numbers != numbers)).all() else numbers.astype("<f8")
 
 
+class StoredBlock:
+    """A stored block, not decoded.
+
+    Parameters
+    ----------
+    stored : bytes
+        What `encode_answered` returned.
+
+    Attributes
+    ----------
+    stored : bytes
+    layout : Layout
+    first, last : int
+        Offsets of the first and the last event.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not a stored block. What its numbers are is not looked at.
+    """
+
+    __slots__ = ("_columns_at", "_offsets", "first", "last", "layout", "stored")
+
+    def __init__(self, stored: bytes) -> None:
+        if len(stored) < _FRONT.size:
+            raise ValueError(
+                f"answered events: must have {_FRONT.size} bytes or more, received {len(stored)}"
+            )
+        begin, n_events, about_bytes, first = _FRONT.unpack_from(stored)
+        if begin != _BEGIN:
+            raise ValueError(f"answered events: must begin with {_BEGIN!r}, received {begin!r}")
+        columns_at = _FRONT.size + about_bytes
+        self.layout: Layout = layout_of(stored[_FRONT.size : columns_at])
+        # Lengths are compared before anything is allocated: a forged one cannot ask for more than there is.
+        wanted = columns_at + n_events * self.layout.row_bytes
+        if not n_events or wanted != len(stored):
+            raise ValueError(f"answered events: {n_events} must have {wanted} bytes, received {len(stored)}")
+        if not 0 <= first < _MAX_OFFSET:
+            raise ValueError(f"answered events: first offset must be from 0 to 2**62, received {first}")
+        self.first: int = first
+        self.stored = stored
+        self._columns_at = columns_at
+        self._offsets = np.frombuffer(stored, "<u4", n_events, columns_at)
+        self.last = self.first + int(self._offsets[-1])
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def search(self, behind_first: NDArray[np.uint32]) -> Integers:
+        """Return the rows of events by their offsets behind the first, as `numpy.searchsorted` does."""
+        found: Integers = self._offsets.searchsorted(behind_first)
+        return found
+
+    def take(self, places: Integers) -> NDArray[np.uint8]:
+        """Return the bytes at places behind the beginning of the columns."""
+        return np.frombuffer(self.stored, np.uint8, -1, self._columns_at)[places]
+
+
+Run = tuple[StoredBlock, int, int]
+"""A block, and from where to where the offsets that are looked for may be in it."""
+
+
+def find_events(runs: Sequence[Run], wanted: Integers) -> list[tuple[Answered, Integers]]:
+    """Return those events that blocks have, of the ones looked for.
+
+    Parameters
+    ----------
+    runs : sequence of (StoredBlock, int, int)
+        Ascending; the offsets are from first to last of the block.
+    wanted : ndarray, shape (n,), int64
+        Ascending offsets, each once.
+
+    Returns
+    -------
+    list of (Answered, ndarray of int64)
+        Events, and their places in `wanted`; blocks next to each other that are laid out alike are one.
+
+    Raises
+    ------
+    ValueError
+        If these events hold what they may not.
+
+    Examples
+    --------
+    >>> number = np.array([0.5, 0.25])
+    >>> answers = VersionAnswers("m", "v", "champion", "regression", (), None, number, number)
+    >>> run = Answered(np.array([7, 9]), number, number, np.array([1, 2], np.uint32), (answers,))
+    >>> ((events, places),) = find_events([(StoredBlock(encode_answered(run)), 0, 2)], np.array([8, 9]))
+    >>> events.versions[0].scores.tolist(), places.tolist()
+    ([0.25], [1])
+    """
+    found = [
+        _find_alike(layout, list(alike), wanted)
+        for layout, alike in groupby(runs, key=lambda run: run[0].layout)
+    ]
+    return [(events, places) for events, places in found if len(places)]
+
+
+def _find_alike(layout: Layout, runs: Sequence[Run], wanted: Integers) -> tuple[Answered, Integers]:
+    blocks = [block for block, _, _ in runs]
+    starts = np.array([start for _, start, _ in runs])
+    lengths = np.array([end for _, _, end in runs]) - starts
+    ends = np.cumsum(lengths)
+    slices = [slice(*bounds) for bounds in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
+    asked = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
+    firsts = np.repeat([block.first for block in blocks], lengths)
+    behind_first = (wanted[asked] - firsts).astype(np.uint32)
+    rows = np.empty(len(asked), np.int64)
+    for block, here in zip(blocks, slices, strict=True):
+        rows[here] = block.search(behind_first[here])
+    n_events = np.repeat([len(block) for block in blocks], lengths)
+    places = layout.places(n_events, np.minimum(rows, n_events - 1))
+    taken = np.empty(places.shape, np.uint8)
+    for block, here in zip(blocks, slices, strict=True):
+        taken[here] = block.take(places[here])
+    events = layout.read(taken, firsts)
+    is_there = events.offsets == wanted[asked]
+    if not is_there.all():
+        events, asked = events.take(is_there), asked[is_there]
+    events.check()
+    return events, asked
+
+
 def decode_answered(stored: bytes) -> Answered:
     """Return the events that `encode_answered` stored.
 
@@ -137,86 +239,8 @@ def decode_answered(stored: bytes) -> Answered:
     Traceback (most recent call last):
     ValueError: answered events: must have 20 bytes or more, received 5
     """
-    if len(stored) < _FRONT.size:
-        raise ValueError(f"answered events: must have {_FRONT.size} bytes or more, received {len(stored)}")
-    *begin, n, about_bytes, first = _FRONT.unpack_from(stored)
-    if begin != [MAGIC, VERSION, 0]:
-        wanted = MAGIC + bytes([VERSION, 0])
-        raise ValueError(f"answered events: must begin with {wanted!r}, received {stored[:4]!r}")
-    columns_at = _FRONT.size + about_bytes
-    about = _decode_about(stored[_FRONT.size : columns_at])  # what it and UTF-8 raise are ValueErrors
-    for version in about.versions:
-        _check_version(version)
-    n_features = len(about.features or ())
-    row_bytes = 24 + 4 * n_features + sum(map(_version_bytes, about.versions))
-    # Lengths are compared before anything is allocated: a forged one cannot ask for more than there is.
-    if not n or columns_at + n * row_bytes != len(stored):
-        wanted = columns_at + n * row_bytes
-        raise ValueError(f"answered events: {n} must have {wanted} bytes, received {len(stored)}")
-    if not 0 <= first < _MAX_OFFSET:
-        raise ValueError(f"answered events: first offset must be from 0 to 2**62, received {first}")
-    columns = _Columns(stored, columns_at, n)
-    answered = Answered(
-        offsets=first + columns.read("u4", np.int64),
-        timestamps=columns.read("f8", np.float64),
-        record_times=columns.read("f8", np.float64),
-        key_crcs=columns.read("u4", np.uint32),
-        inputs=None if about.features is None else columns.read("f4", np.float32, n_features),
-        feature_names=about.features or (),
-        versions=tuple([_decode_version(version, columns) for version in about.versions]),
-    )
+    block = StoredBlock(stored)
+    places = block.layout.places(np.full(len(block), len(block)), np.arange(len(block)))
+    answered = block.layout.read(block.take(places), np.full(len(block), block.first))
     answered.check()
     return answered
-
-
-class _Columns:
-    """Reads one column after the other."""
-
-    def __init__(self, stored: bytes, at: int, n_rows: int) -> None:
-        self._stored, self._at, self._n_rows = stored, at, n_rows
-
-    def read(self, stored_type: str, dtype: Any, width: int | None = None) -> NDArray[Any]:
-        """Return the next column, or matrix of so many columns, with numbers of this type."""
-        n_numbers = self._n_rows * (1 if width is None else width)
-        found = np.frombuffer(self._stored, "<" + stored_type, n_numbers, self._at)
-        self._at += found.nbytes
-        return found.astype(dtype) if width is None else found.astype(dtype).reshape(self._n_rows, width)
-
-
-def _check_version(version: _Version) -> None:
-    allowed = _INDEX_TYPES if version.classes else _NUMBER_TYPES
-    if version.predictions not in allowed or version.scores not in _NUMBER_TYPES:
-        found = version.predictions, version.scores
-        raise ValueError(f"answered events: types of columns must be among {allowed}, received {found}")
-    if version.probabilities not in ("", *_NUMBER_TYPES):
-        raise ValueError(f"answered events: no type of probabilities: {version.probabilities[:10]!r}")
-    if version.positive is not None and not 0 <= version.positive < len(version.classes):
-        n_classes = len(version.classes)
-        raise ValueError(f"answered events: positive must be one of {n_classes}, received {version.positive}")
-    if version.shared and (version.positive is None or not version.probabilities):
-        raise ValueError("answered events: scores are shared with no probabilities")
-
-
-def _version_bytes(version: _Version) -> int:
-    """Return the bytes of one event's answer."""
-    n_kept = len(version.classes) - version.shared if version.probabilities else 0
-    size = int(version.predictions[1]) + int(version.scores[1])
-    return size + n_kept * int(version.probabilities[1:] or 0)
-
-
-def _decode_version(version: _Version, columns: _Columns) -> VersionAnswers:
-    predictions = columns.read(version.predictions, np.int32 if version.classes else np.float64)
-    scores = columns.read(version.scores, np.float64)
-    probabilities = None
-    if version.probabilities:
-        n_classes, positive = len(version.classes), version.positive
-        probabilities = kept = columns.read(version.probabilities, np.float64, n_classes - version.shared)
-        if version.shared and positive is not None:
-            probabilities = np.empty((len(scores), n_classes))
-            probabilities[:, :positive] = kept[:, :positive]
-            probabilities[:, positive] = scores
-            probabilities[:, positive + 1 :] = kept[:, positive:]
-    return VersionAnswers(
-        *(version.model, version.version, version.role, version.task, version.classes, version.positive),
-        *(scores, predictions, probabilities),
-    )

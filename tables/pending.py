@@ -12,18 +12,20 @@ needed any more is removed one checkpoint later.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.answered import Answered, concat
+from compute.answered_format import StoredBlock, encode_answered, find_events
 from compute.label_marks import mark_of
 from compute.own_values import seen_of
 from tables.early_labels import EARLY, EarlyLabel, EarlyLabels
 from tables.expired import EXPIRED, Expired
-from tables.pending_blocks import EVENTS, MARKS, Blocks, cut, events_item, is_name, name_of, runs_of
+from tables.pending_ahead import Ahead
+from tables.pending_blocks import EVENTS, MARKS, Blocks, cut, events_item, is_name, name_of
 from tables.pending_marks import PendingMarks, mended
 from tables.reserved import PARTITION_KEY, read_progress
 from tables.stores import Item, PartitionedStore
@@ -32,6 +34,9 @@ from tables.unwritten import Unwritten
 log = logging.getLogger(__name__)
 
 CACHE_BYTES = 16_000_000
+
+CLOSED_ROWS = 8_192
+"""Events since the last checkpoint that are kept as they came; as many are made into blocks at a time."""
 
 JOINED, REPEATED, CONTRADICTING, LATE, UNKNOWN = range(5)
 OUTCOMES = ("joined", "repeated", "contradicting", "late", "unknown")
@@ -86,6 +91,8 @@ class Pending:
         self._values = Unwritten(number, store)
         self._blocks = Blocks(self._values, cache_bytes)
         self._open: list[Answered] = []
+        self._n_open = 0
+        self._closed: dict[bytes, StoredBlock] = {}
         self._marks = PendingMarks(self._values, self._blocks)
         self._left: list[bytes] = []
         about, expired = store.get_many(number, [PARTITION_KEY, EXPIRED])
@@ -155,45 +162,62 @@ class Pending:
         if offsets[0] <= self._last_offset:
             raise ValueError(f"offsets: must be above {self._last_offset}, received {offsets[0]}")
         self._open.append(answered)
+        self._n_open += len(answered)
         self._last_offset = int(offsets[-1])
+        if self._n_open >= CLOSED_ROWS:
+            *full, last = cut(concat(self._open))
+            self._close(full)
+            # A copy: a slice would hold all the others in memory.
+            self._open, self._n_open = [last.take(np.arange(len(last)))], len(last)
         if own_labels:
             self._marks.add(offsets[list(own_labels)], _marks(list(own_labels.values())))
 
-    def find(self, offsets: Integers) -> Found:
+    def ahead(self, offsets: Integers) -> Ahead:
+        """Return what reads events in blocks before `find` is called for some of them."""
+        return Ahead(self._blocks, offsets)
+
+    def find(self, offsets: Integers, ahead: Ahead | None = None) -> Found:
         """Return what was answered to events.
 
         Parameters
         ----------
         offsets : ndarray, shape (n,), int64
             Of events that were scored, in any order.
+        ahead : Ahead, optional
+            Has read these events; without it each of their blocks is read now.
         """
         wanted, inverse = np.unique(offsets, return_inverse=True)
+        stored = self._blocks.find(wanted) if ahead is None else ahead.find(wanted)
+        found = [*stored, *self._find_closed(wanted), *self._find_open(wanted)]
         rows = np.full(len(wanted), -1, np.int64)
-        parts: list[Answered] = []
         n_found = 0
-        for block, start, end in self._ranges(wanted):
-            asked = wanted[start:end]
-            places = np.minimum(np.searchsorted(block.offsets, asked), len(block) - 1)
-            is_there = block.offsets[places] == asked
-            if is_there.any():
-                parts.append(block.take(places[is_there]))
-                rows[start:end][is_there] = n_found + np.arange(len(parts[-1]))
-                n_found += len(parts[-1])
+        for events, places in found:
+            rows[places] = np.arange(n_found, n_found + len(events))
+            n_found += len(events)
         expired = (rows < 0) & (wanted < self._expired.below)
-        return Found(concat(parts), rows[inverse], expired[inverse])
+        return Found(concat([events for events, _ in found]), rows[inverse], expired[inverse])
 
-    def _ranges(self, wanted: Integers) -> Iterator[tuple[Answered, int, int]]:
-        """Yield blocks, and from where to where ascending offsets may be in each."""
-        runs = runs_of(self._blocks.locate(wanted))
-        blocks = self._blocks.read([place for place, _, _ in runs])
-        for block, (_, start, end) in zip(blocks, runs, strict=True):
-            if block is not None:
-                yield block, start, end
-        if self._open:
-            bounds = np.searchsorted(wanted, [run.offsets[0] for run in self._open]).tolist()
-            for run, start, end in zip(self._open, bounds, [*bounds[1:], len(wanted)], strict=True):
-                if start < end:
-                    yield run, start, end
+    def _find_closed(self, wanted: Integers) -> list[tuple[Answered, Integers]]:
+        if not self._closed or not len(wanted) or wanted[-1] < next(iter(self._closed.values())).first:
+            return []
+        blocks = list(self._closed.values())
+        starts = np.searchsorted(wanted, [block.first for block in blocks]).tolist()
+        ends = np.searchsorted(wanted, [block.last for block in blocks], "right").tolist()
+        runs = zip(blocks, starts, ends, strict=True)
+        return find_events([run for run in runs if run[1] < run[2]], wanted)
+
+    def _find_open(self, wanted: Integers) -> list[tuple[Answered, Integers]]:
+        found: list[tuple[Answered, Integers]] = []
+        if not self._open or not len(wanted) or wanted[-1] < self._open[0].offsets[0]:
+            return found
+        bounds = np.searchsorted(wanted, [run.offsets[0] for run in self._open]).tolist()
+        for run, start, end in zip(self._open, bounds, [*bounds[1:], len(wanted)], strict=True):
+            asked = wanted[start:end]
+            rows = np.minimum(np.searchsorted(run.offsets, asked), len(run) - 1)
+            is_there = run.offsets[rows] == asked
+            if is_there.any():
+                found.append((run.take(rows[is_there]), start + np.flatnonzero(is_there)))
+        return found
 
     def join(
         self,
@@ -267,6 +291,7 @@ class Pending:
     def _remove_older(self, time_seconds: float) -> list[bytes]:
         names, below = self._blocks.remove_older(time_seconds)
         if names:
+            self._marks.forget(names)
             self._expired = Expired(max(self._expired.below, below), max(self._expired.time, time_seconds))
         return names
 
@@ -279,13 +304,15 @@ class Pending:
             How many events and labels the state has seen: next offsets of both, added up.
         """
         written, self._mended = self._mended, {}
-        new = {name_of(block): block for block in self._close()}
+        self._close(cut(concat(self._open)))
+        self._open, self._n_open = [], 0
+        new, self._closed = self._closed, {}
         self._blocks.append(list(new))
         if gone := self._remove_older(self._expired.time):
             new = {name: block for name, block in new.items() if name not in gone}
         # Marks before their events: a block that is not in the index is found by nobody, and never removed.
         written.update(self._marks.take_changes(new, seen))
-        written.update(events_item(block, seen) for block in new.values())
+        written.update(events_item(name, block, seen) for name, block in new.items())
         if self._expired != self._expired_taken:
             written[EXPIRED] = self._expired.encode(self._expired_taken, seen)
             self._expired_taken = self._expired
@@ -296,11 +323,10 @@ class Pending:
         self._values.take(items)
         return list(items.items())
 
-    def _close(self) -> list[Answered]:
-        """Return the events in memory as blocks, and let them go."""
-        blocks = list(cut(concat(self._open))) if self._open else []
-        self._open = []
-        return blocks
+    def _close(self, blocks: Iterable[Answered]) -> None:
+        """Keep blocks as they will be stored: that takes half the memory."""
+        for block in blocks:
+            self._closed[name_of(block)] = StoredBlock(encode_answered(block))
 
     def wrote(self) -> None:
         """Take note that the store has what was taken."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.answered import Answered
-from compute.answered_format import decode_answered, encode_answered
+from compute.answered_format import Run, StoredBlock, find_events
 from compute.label_marks import MAX_SPAN
 from compute.own_values import content_of, with_header
 from tables.reserved import PREFIX
@@ -101,7 +101,7 @@ class Blocks:
     def __init__(self, values: Unwritten, cache_bytes: int) -> None:
         self._values = values
         self._cache_bytes = cache_bytes
-        self._cached: OrderedDict[bytes, Answered] = OrderedDict()
+        self._cached: OrderedDict[bytes, StoredBlock] = OrderedDict()
         self._unreadable: set[bytes] = set()
         self._n_cached_bytes = 0
         self._put(np.zeros(0, _NAMES))
@@ -179,43 +179,80 @@ class Blocks:
             self._drop(name)
         return names, below
 
-    def read(self, places: Sequence[int]) -> Iterator[Answered | None]:
-        """Yield the events of blocks in order, a few in memory at a time; None where they cannot be read."""
-        for start in range(0, len(places), READ_AT_ONCE):
-            names = [self.name(place) for place in places[start : start + READ_AT_ONCE]]
-            found = self._read_missing([name for name in names if name not in self._cached])
-            for name in names:
-                block = found[name] if name in found else self._cached[name]
-                if block is not None:
-                    self._keep(name, block)
-                yield block
+    def find(self, wanted: Integers) -> list[tuple[Answered, Integers]]:
+        """Return those events that are in blocks, of the ones looked for, and their places in `wanted`.
 
-    def _read_missing(self, names: Sequence[bytes]) -> dict[bytes, Answered | None]:
-        found: dict[bytes, Answered | None] = dict.fromkeys(names)
-        asked = [name for name in names if name not in self._unreadable]
-        values = self._values.get_many([EVENTS + name for name in asked]) if asked else []
-        n_before = len(self._unreadable)
-        for name, value in zip(asked, values, strict=True):
+        Each block is read once, a few at a time; one that cannot be read has none.
+
+        Parameters
+        ----------
+        wanted : ndarray, shape (n,), int64
+            Ascending offsets, each once.
+        """
+        runs = runs_of(self.locate(wanted))
+        found: list[tuple[Answered, Integers]] = []
+        unreadable: dict[bytes, str] = {}
+        for first in range(0, len(runs), READ_AT_ONCE):
+            few = runs[first : first + READ_AT_ONCE]
+            names = [self.name(place) for place, _, _ in few]
+            blocks = self._read(names, unreadable)
+            readable = {
+                name: (block, start, end)
+                for name, block, (_, start, end) in zip(names, blocks, few, strict=True)
+                if block is not None
+            }
             try:
-                found[name] = _decode_events(name, value)
-            except ValueError as error:
-                self._unreadable.add(name)  # told once
-                reason = f"{name.hex()}: {error}"
-        if n_unreadable := len(self._unreadable) - n_before:
-            log.error("%d blocks of events cannot be read, their labels are lost; %s", n_unreadable, reason)
+                found += find_events(list(readable.values()), wanted)
+            except ValueError:
+                found += self._find_apart(readable, wanted, unreadable)
+        if unreadable:
+            self._unreadable.update(unreadable)  # told once
+            name, reason = next(reversed(unreadable.items()))
+            log.error(
+                "%d blocks of events cannot be read, their labels are lost; %s: %s",
+                *(len(unreadable), name.hex(), reason),
+            )
         return found
 
-    def _keep(self, name: bytes, block: Answered) -> None:
+    def _find_apart(
+        self, runs: dict[bytes, Run], wanted: Integers, unreadable: dict[bytes, str]
+    ) -> list[tuple[Answered, Integers]]:
+        """Find events block by block, where one of them has what it may not."""
+        found: list[tuple[Answered, Integers]] = []
+        for name, run in runs.items():
+            try:
+                found += find_events([run], wanted)
+            except ValueError as error:
+                unreadable[name] = str(error)
+                self._drop(name)
+        return found
+
+    def _read(self, names: Sequence[bytes], unreadable: dict[bytes, str]) -> list[StoredBlock | None]:
+        """Return blocks, None for one that cannot be read; why not is added to `unreadable`."""
+        found = {name: self._cached.get(name) for name in names}
+        asked = [name for name, block in found.items() if block is None and name not in self._unreadable]
+        values = self._values.get_many([EVENTS + name for name in asked]) if asked else []
+        for name, value in zip(asked, values, strict=True):
+            try:
+                found[name] = _read_events(name, value)
+            except ValueError as error:
+                unreadable[name] = str(error)
+        for name, block in found.items():
+            if block is not None:
+                self._keep(name, block)
+        return list(found.values())
+
+    def _keep(self, name: bytes, block: StoredBlock) -> None:
         self._drop(name)
         self._cached[name] = block
-        self._n_cached_bytes += len(block) * block.row_bytes
+        self._n_cached_bytes += len(block.stored)
         while self._n_cached_bytes > self._cache_bytes:
             self._drop(next(iter(self._cached)))
 
     def _drop(self, name: bytes) -> None:
         dropped = self._cached.pop(name, None)
         if dropped is not None:
-            self._n_cached_bytes -= len(dropped) * dropped.row_bytes
+            self._n_cached_bytes -= len(dropped.stored)
 
 
 def runs_of(places: Integers) -> list[tuple[int, int, int]]:
@@ -234,15 +271,15 @@ def runs_of(places: Integers) -> list[tuple[int, int, int]]:
     return [run for run in runs if run[0] >= 0]
 
 
-def _decode_events(name: bytes, stored: bytes | None) -> Answered:
+def _read_events(name: bytes, stored: bytes | None) -> StoredBlock:
     if stored is None:
         raise ValueError("it is not there")
-    block = decode_answered(content_of(EVENTS_KIND, stored))
-    if name_of(block) != name:
+    block = StoredBlock(content_of(EVENTS_KIND, stored))
+    if (block.first, block.last) != _NAME.unpack(name)[:2]:
         raise ValueError("it is another one")
     return block
 
 
-def events_item(block: Answered, seen: int) -> tuple[bytes, bytes]:
+def events_item(name: bytes, block: StoredBlock, seen: int) -> tuple[bytes, bytes]:
     """Return key and value of the events of a block."""
-    return EVENTS + name_of(block), with_header(EVENTS_KIND, seen, encode_answered(block))
+    return EVENTS + name, with_header(EVENTS_KIND, seen, block.stored)

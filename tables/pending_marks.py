@@ -7,7 +7,8 @@ Owns the records of marks, whose form is in `compute/label_marks.py`. Blocks bel
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 KIND = b"NM"
 
 Hashes = NDArray[np.uint32]
+Run = tuple[int, int, int]
+"""Place of a block, and from where to where offsets are in it."""
 
 
 class PendingMarks:
@@ -37,40 +40,60 @@ class PendingMarks:
     def __init__(self, values: Unwritten, blocks: Blocks) -> None:
         self._values = values
         self._blocks = blocks
+        # Of events that are in no block yet, by offset; and of blocks that changed since the last checkpoint,
+        # as they will be written: a checkpoint holds up all others, and has little to do for each label so.
         self._new: dict[int, int] = {}
+        self._changed: dict[bytes, LabelMarks] = {}
+        self._last_read: dict[bytes, LabelMarks] = {}
 
     def add(self, offsets: Integers, marks: Hashes) -> None:
-        """Mark events that have no mark yet."""
-        self._new.update(zip(offsets.tolist(), marks.tolist(), strict=True))
+        """Mark events with ascending offsets that have no mark yet."""
+        runs = runs_of(self._blocks.locate(offsets))
+        in_blocks = np.zeros(len(offsets), np.bool_)
+        for name, before, (_, start, end) in self._marks_of(runs):
+            places = offsets[start:end] - first_of(name)
+            self._changed[name] = before.add(places, marks[start:end], further=name in self._changed)
+            in_blocks[start:end] = True
+        self._last_read = {}
+        self._new.update(zip(offsets[~in_blocks].tolist(), marks[~in_blocks].tolist(), strict=True))
 
     def known(self, offsets: Integers) -> Hashes:
         """Return the marks of events with ascending offsets, 0 where one has no label."""
-        known = np.array([self._new.get(offset, 0) for offset in offsets.tolist()], np.uint32)
-        runs = runs_of(self._blocks.locate(offsets))
-        names = [self._blocks.name(place) for place, _, _ in runs]
-        for name, marks, (_, start, end) in zip(names, self._read(names), runs, strict=True):
-            here = known[start:end]
-            here[here == 0] = marks.known(offsets[start:end] - first_of(name))[here == 0]
+        new = map(self._new.get, offsets.tolist(), repeat(0))
+        known = np.fromiter(new, np.uint32, len(offsets))
+        self._last_read = {}
+        for name, marks, (_, start, end) in self._marks_of(runs_of(self._blocks.locate(offsets))):
+            if marks.n_marks:
+                known[start:end] = marks.known(offsets[start:end] - first_of(name))
         return known
+
+    def forget(self, names: Iterable[bytes]) -> None:
+        """Take note that there are no such blocks any more."""
+        for name in names:
+            self._changed.pop(name, None)
 
     def take_changes(self, new_blocks: Collection[bytes], seen: int) -> dict[bytes, bytes | None]:
         """Return the records of new blocks, and of those that changed since the last call."""
-        changed = {name: LabelMarks.new(span_of(name)) for name in new_blocks}
+        self._last_read = {name: LabelMarks.new(span_of(name)) for name in new_blocks}
+        changed = dict(self._last_read)
         n_new = len(self._new)
-        offsets, marks = (
-            np.fromiter(self._new, np.int64, n_new),
-            np.fromiter(self._new.values(), np.uint32, n_new),
-        )
-        self._new = {}
+        offsets = np.fromiter(self._new, np.int64, n_new)
+        marks = np.fromiter(self._new.values(), np.uint32, n_new)
         order = np.argsort(offsets)
-        offsets, marks = offsets[order], marks[order]
-        runs = runs_of(self._blocks.locate(offsets))
-        names = [self._blocks.name(place) for place, _, _ in runs]
-        stored = [name for name in names if name not in changed]
-        changed.update(zip(stored, self._read(stored), strict=True))
-        for name, (_, start, end) in zip(names, runs, strict=True):
-            changed[name] = changed[name].add(offsets[start:end] - first_of(name), marks[start:end])
+        self._new = {}
+        self.add(offsets[order], marks[order])
+        self._new = {}  # what is in no block even now has expired
+        changed.update(self._changed)
+        self._changed = {}
         return {MARKS + name: with_header(KIND, seen, of.encode()) for name, of in changed.items()}
+
+    def _marks_of(self, runs: Sequence[Run]) -> list[tuple[bytes, LabelMarks, Run]]:
+        """Return the marks of the blocks of some runs, with the runs."""
+        names = [self._blocks.name(place) for place, _, _ in runs]
+        missing = [name for name in names if name not in self._changed and name not in self._last_read]
+        self._last_read.update(zip(missing, self._read(missing), strict=True))
+        found = [self._changed.get(name) or self._last_read[name] for name in names]
+        return list(zip(names, found, runs, strict=True))
 
     def _read(self, names: Sequence[bytes]) -> Iterator[LabelMarks]:
         stored = self._values.get_many([MARKS + name for name in names]) if names else []

@@ -15,9 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from agents import label as label_hop
 from agents.checkpoint import Checkpoint
 from app.settings import Settings
 from compute.artefact import load_artefact
+from tables import pending, pending_ahead, pending_blocks
 from tables.learning import Learning
 from tables.reserved import PREFIX
 from tests.agents.recording import NOW_MS, DictStore, Worker, batch, event, label, labels, record
@@ -376,3 +378,150 @@ def test_entities_that_a_split_gives_to_a_challenger_are_answered_by_it_alone(se
     for name, group in itertools.groupby(sorted(found, key=lambda p: p["key"]), lambda p: p["key"]):
         offsets = [int(p["id"].rpartition("-")[2]) for p in group]
         assert offsets == sorted(offsets), name
+
+
+LABELS = st.lists(
+    st.tuples(
+        st.sampled_from(["its", "its", "its", "its", "other key", "late", "elsewhere", "broken", "no topic"]),
+        st.integers(0, 33),
+        st.sampled_from([0, 1, True, "1", "odd"]),
+    ),
+    max_size=25,
+)
+
+
+def drawn_label(offset: int, kind: str, about: int, told: Any) -> Any:
+    late_ms = NOW_MS + 3_600_001
+    found = {
+        "its": label(offset, key(about), about, told),
+        "other key": label(offset, key(about + 1), about, told),
+        "late": label(offset, key(about), about, told, record_ms=late_ms),
+        "elsewhere": label(offset, key(about), about, told, partition=1 + about % 2),
+        "broken": record(offset, key(about), b'{"id": "events-0-%d"' % about),
+        "no topic": record(offset, key(about), b'{"id": "%d", "label": 1}' % about),
+    }
+    return found[kind]
+
+
+@given(LABELS, st.lists(st.integers(1, 12), max_size=6), st.integers(1, 5), st.integers(1, 4))
+@hypothesis_settings(deadline=None, max_examples=60)
+def test_labels_in_any_split_and_in_any_parts_come_to_the_same_as_one_by_one(
+    drawn: list[tuple[str, int, Any]], lengths: list[int], n_at_once: int, n_read: int
+) -> None:
+    settings = Settings(partitions=3, online_task="classification", drift=True)
+    records = [drawn_label(offset, *one) for offset, one in enumerate(drawn)]
+    rows, told = rows_of(36), truth_of(rows_of(36))
+
+    def joined(parts: list[list[Any]]) -> Worker:
+        worker = Worker(settings, model=MODEL, challengers=[OTHER])
+        for start, end in ((0, 9), (9, 11), (11, 20)):
+            own = told[start:end] if start == 9 else None  # events with labels of their own
+            run(worker.scorer.score(batch(stream(rows[start:end], start, told=own))))
+            worker.table.write(0, worker.table.take_changes()[0], 0)
+        run(worker.scorer.score(batch(stream(rows[20:30], 20))))
+        for part in parts:
+            run(worker.labeller.label(labels(part)))
+        run(worker.scorer.score(batch(stream(rows[30:], 30))))  # some labels came before these
+        return worker
+
+    with pytest.MonkeyPatch.context() as patch:
+        one_by_one = joined([[one] for one in records])
+        patch.setattr(label_hop, "MAX_LABELS", n_at_once)
+        patch.setattr(pending_ahead, "READ_AHEAD", n_read)
+        patch.setattr(pending_blocks, "MAX_BLOCK_ROWS", 4)
+        patch.setattr(pending, "CLOSED_ROWS", 6)
+        ends = [0, *itertools.accumulate(lengths), len(records)]
+        parts = [records[start:end] for start, end in itertools.pairwise(ends)]
+        split = joined([part for part in parts if part])
+    assert split.dead_letters() == one_by_one.dead_letters()
+    by_partition = [(sent.partition, sent) for sent in split.producer.of("labels")]
+    assert by_partition == [(sent.partition, sent) for sent in one_by_one.producer.of("labels")]
+    assert split.scorer.next_offsets == one_by_one.scorer.next_offsets
+    mine, other = learning(split), learning(one_by_one)
+    assert mine.counts == other.counts
+    assert list(mine.comparisons) == list(other.comparisons)
+    for name in mine.comparisons:
+        assert mine.comparisons[name].describe() == other.comparisons[name].describe()
+    assert set(mine.evaluations) == set(other.evaluations)
+    for name, evaluation in mine.evaluations.items():
+        one, two = (found.describe()["since_start"] for found in (evaluation, other.evaluations[name]))
+        assert one["confusion_matrix"] == two["confusion_matrix"]
+        for metric in ("log_loss", "roc_auc"):
+            assert one[metric] == pytest.approx(two[metric])
+    offsets = np.arange(40)
+    marks = [found.pending._marks.known(offsets).tolist() for found in (mine, other)]
+    assert marks[0] == marks[1]
+
+
+def test_everybody_else_has_a_turn_between_parts_and_a_checkpoint_then_holds_whole_parts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_hop, "MAX_LABELS", 4)
+    store = DictStore()
+    worker = Worker(settings, store, model=MODEL)
+    rows = rows_of(20)
+    told = truth_of(rows)
+    answers = [label(i, key(i), i, told[i]) for i in range(20)]
+    run(worker.scorer.score(batch(stream(rows))))
+    seen: list[int] = []
+    durable: dict[int, dict[bytes, bytes]] = {}
+
+    async def look_and_take_checkpoints() -> None:
+        while len(seen) < 1_000:
+            joined = learning(worker).counts["joined"]
+            assert worker.table.partition(0).next_label_offset == joined
+            assert worker.scorer.next_offsets.get(TP("labels", 0), 0) == joined
+            seen.append(joined)
+            worker.table.write(0, worker.table.take_changes().get(0, []), 0)
+            durable.setdefault(joined, dict(store.values))
+            await asyncio.sleep(0)
+
+    async def go() -> None:
+        looking = asyncio.ensure_future(look_and_take_checkpoints())
+        await worker.labeller.label(labels(answers))
+        looking.cancel()
+
+    asyncio.run(go())
+    assert sorted(set(seen)) == [0, 4, 8, 12, 16, 20]
+    for n_joined, values in durable.items():  # a crash right after this checkpoint
+        again = DictStore()
+        again.values = values
+        successor = Worker(settings, again, model=MODEL)
+        assert successor.table.partition(0).next_label_offset == n_joined
+        run(successor.labeller.label(labels(answers)))
+        assert +learning(successor).counts == {"joined": 20}
+        assert since_start(successor)["n_labels"] == 20
+
+
+@pytest.mark.parametrize("what", ["forgotten", "suspended"])
+@pytest.mark.parametrize("turn", range(8))
+def test_what_is_left_of_a_batch_is_not_joined_once_its_partition_is_gone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, what: str, turn: int
+) -> None:
+    monkeypatch.setattr(label_hop, "MAX_LABELS", 4)
+    worker = Worker(settings, model=MODEL)
+    rows = rows_of(12)
+    run(worker.scorer.score(batch(stream(rows))))
+    worker.table.write(0, worker.table.take_changes()[0], 0)
+    answers = labels([label(i, key(i), i, 1) for i in range(12)])
+
+    async def go() -> int:
+        labelling = asyncio.ensure_future(worker.labeller.label(answers))
+        for _ in range(turn + 1):
+            await asyncio.sleep(0)
+        n_joined = learning(worker).counts["joined"]
+        if what == "forgotten":
+            worker.scorer.next_offsets.clear()
+            worker.table.forget()
+        else:
+            worker.scorer.suspend()
+        await labelling
+        return n_joined
+
+    n_joined = asyncio.run(go())
+    if what == "forgotten":
+        assert learning(worker).counts["joined"] == 0
+        assert TP("labels", 0) not in worker.scorer.next_offsets
+    else:
+        assert learning(worker).counts["joined"] == n_joined
+        assert worker.scorer.next_offsets.get(TP("labels", 0), 0) == n_joined

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.answered import Answered, VersionAnswers, class_indices, concat
-from compute.answered_format import decode_answered, encode_answered
+from compute.answered_format import StoredBlock, decode_answered, encode_answered, find_events
 from tests.fuzz.mutations import mutated
 
 NUMBERS = st.one_of(
@@ -302,3 +302,50 @@ def test_the_first_bytes_say_what_it_is_and_of_which_version() -> None:
     assert stored[:4] == b"NA\x01\x00"
     with pytest.raises(ValueError, match=r"must begin with b'NA\\x01\\x00', received b'NA\\x02\\x00'"):
         decode_answered(b"NA\x02" + stored[3:])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_events_out_of_stored_blocks_are_those_of_the_blocks_decoded(data: st.DataObject) -> None:
+    first, start = 0, 0
+    blocks: list[tuple[StoredBlock, int, int]] = []
+    wanted: list[int] = []
+    likeness = data.draw(runs(0))
+    for _ in range(data.draw(st.integers(1, 5))):
+        if data.draw(st.booleans()):  # one that is laid out as others are
+            part = replace(likeness, offsets=first + likeness.offsets)
+        else:
+            part = data.draw(runs(first))
+        first = int(part.offsets[-1]) + 1
+        if part.offsets[-1] - part.offsets[0] >= 2**32 or first >= 2**62:
+            continue
+        within = st.integers(int(part.offsets[0]), int(part.offsets[-1]))
+        asked = data.draw(st.sets(st.one_of(within, st.sampled_from(part.offsets.tolist())), max_size=6))
+        if asked:
+            blocks.append((StoredBlock(encode_answered(part)), start, start + len(asked)))
+            start += len(asked)
+            wanted += sorted(asked)
+    found = find_events(blocks, np.array(wanted, np.int64))
+    places = [place for _, some in found for place in some.tolist()]
+    every = {row["offset"]: row for block, _, _ in blocks for row in rows_of(decode_answered(block.stored))}
+    assert [wanted[place] for place in places] == [offset for offset in wanted if offset in every]
+    told = [row for events, _ in found for row in rows_of(events)]
+    assert without_missing(told) == without_missing([every[wanted[place]] for place in places])
+
+
+def test_blocks_next_to_each_other_that_are_laid_out_alike_are_read_as_one() -> None:
+    blocks = [StoredBlock(encode_answered(binary(4, first_offset=first))) for first in (0, 4, 8)]
+    wanted = np.array([1, 3, 6, 8, 11])
+    ((events, places),) = find_events([(blocks[0], 0, 2), (blocks[1], 2, 3), (blocks[2], 3, 5)], wanted)
+    assert events.offsets.tolist() == wanted.tolist()
+    assert places.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_event_that_holds_what_it_may_not_is_refused_and_no_other_one() -> None:
+    stored = bytearray(encode_answered(binary(3)))
+    stored[-3 * 9] = 7  # the first prediction: a byte each, before 8 bytes of scores and probabilities
+    block = StoredBlock(bytes(stored))
+    with pytest.raises(ValueError, match="must be at least -1 and below 2"):
+        find_events([(block, 0, 2)], np.array([0, 1]))
+    ((events, _),) = find_events([(block, 0, 2)], np.array([1, 2]))
+    assert events.offsets.tolist() == [1, 2]

@@ -12,15 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compute.answered_format import encode_answered
 from compute.label_marks import MAX_SPAN
+from compute.own_values import seen_of
 from tables import early_labels, pending_blocks
 from tables.early_labels import EarlyLabel
+from tables.owner import Owner
 from tables.pending import CONTRADICTING, JOINED, LATE, OUTCOMES, REPEATED, UNKNOWN, Pending
 from tables.pending_blocks import EVENTS, MARKS
 from tables.reserved import PARTITION_KEY, PREFIX
-from tables.restoring import Restorer, StaleWriterError, read_last_offset
+from tables.restoring import Restorer
 from tables.stores import Item
 from tests.fuzz.mutations import mutated
+from tests.tables.test_restoring import Reader, log_of
 from tests.tables.test_stores import make_store
 from tests.tables.waiting import DELAY, KEYS, DictStore, Worker, answered
 
@@ -230,7 +234,7 @@ def test_a_checkpoint_holds_what_changed_since_the_last_and_no_more() -> None:
     assert worker.checkpoint() == {}
 
 
-def test_every_value_says_how_much_was_seen_where_recovery_looks_for_it() -> None:
+def test_every_value_says_how_much_was_seen() -> None:
     worker = Worker()
     worker.add(answered([5, 6]))
     worker.pending.hold_early(EarlyLabel(9, 0, 0.0, b"k", b"v", []))
@@ -239,7 +243,7 @@ def test_every_value_says_how_much_was_seen_where_recovery_looks_for_it() -> Non
     worker.pending.expire(7 + DELAY)
     written.update(worker.checkpoint())
     assert len(written) == 4
-    assert {read_last_offset(value) for value in written.values() if value} == {7 + 4}
+    assert {seen_of(value) for value in written.values() if value} == {7 + 4}
 
 
 def test_blocks_are_bounded_in_rows_bytes_and_span(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +267,7 @@ def test_blocks_are_bounded_in_rows_bytes_and_span(monkeypatch: pytest.MonkeyPat
 
 def test_blocks_in_memory_are_bounded_and_those_used_last_stay() -> None:
     worker = Worker()
-    bytes_of_a_block = 100 * answered([0]).row_bytes
+    bytes_of_a_block = len(encode_answered(answered(list(range(100)))))
     for first in range(0, 2_000, 100):
         worker.add(answered(list(range(first, first + 100))))
         worker.checkpoint()
@@ -360,13 +364,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
 def restored(store: Any, log: list[Item]) -> Any:
     """Read a log into a store as a recovery does."""
     store.empty(0)
-    records = [SimpleNamespace(key=key, value=value, offset=i) for i, (key, value) in enumerate(log)]
-    restorer = Restorer(0, store)
-    try:
-        restorer.apply(records)
-    except StaleWriterError:
-        restorer.apply(records)
-    restorer.finish()
+    records = [
+        SimpleNamespace(key=key, value=value, offset=i, headers=()) for i, (key, value) in enumerate(log)
+    ]
+    Restorer(0, store).apply(records)
     store.settle(0)
     return store
 
@@ -460,6 +461,7 @@ def test_a_stale_writers_blocks_do_no_harm() -> None:
     owner = Worker()
     owner.add(answered([0, 1]))
     owner.checkpoint()
+    taken = len(owner.log)
     sleeper = Worker(log=list(owner.log))
     sleeper.add(answered([10, 11, 14, 15]))
     late = sleeper.take()
@@ -469,10 +471,18 @@ def test_a_stale_writers_blocks_do_no_harm() -> None:
     owner.add(answered([14, 15, 20]))
     owner.label([15], ["a"])
     owner.checkpoint()
-    for place in range(len(owner.log) + 1):
-        log = [*owner.log[:place], *late, *owner.log[place:]]
+    first, second = Owner(1, 0), Owner(2, taken)
+    for place in range(taken, len(owner.log) + 1):
+        log = log_of(
+            (first, owner.log[:taken]),
+            (second, owner.log[taken:place]),
+            (first, late),
+            (second, owner.log[place:]),
+        )
+        reader = Reader(chunk=3)
+        reader.read(log)
         store = DictStore()
-        restored(store, log)
+        store.values = reader.store.partitions[0]
         worker = Worker(store)
         assert worker.next_offset == 21
         assert worker.scores([0, 1, 10, 11, 14, 15, 20]) == [0.0, 1.0, 10.0, 11.0, 14.0, 15.0, 20.0]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from compute.label_marks import mark_of
-from tables import pending_blocks
+from tables import pending, pending_blocks
 from tables.early_labels import EARLY, EarlyLabel
 from tables.pending_blocks import EVENTS, MARKS
 from tables.stores import Item
@@ -223,3 +223,12 @@ class TestLife(Life.TestCase):  # type: ignore[name-defined,misc]
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pending_blocks, "MAX_BLOCK_ROWS", 3)
+
+
+class TestLifeWithBlocksThatAreClosedEarly(Life.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(amount(75), stateful_step_count=40)
+
+    @pytest.fixture(autouse=True)
+    def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pending_blocks, "MAX_BLOCK_ROWS", 3)
+        monkeypatch.setattr(pending, "CLOSED_ROWS", 5)
