@@ -14,6 +14,7 @@ from faust.web.drivers import aiohttp as web_driver
 
 from agents.checkpoint import Checkpoint
 from agents.label import Labeller
+from agents.label_backlog import labels_to_leave
 from agents.lanes import Lanes
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
@@ -66,7 +67,10 @@ class App(faust.App):
         """Stop reading models once nothing is scored any more."""
         await self.supervision.stop()
         await super().on_stop()
-        await self.outbox.close()
+        # The last checkpoint is taken, but batches wait in queues. What came of any since is in none, and the
+        # one that Faust takes once more would find neither producers nor a store.
+        self.scorer.suspend()
+        await self.checkpoint.forget(self, ())
         await self.models.stop()
 
     def _new_web(self) -> Any:
@@ -108,6 +112,14 @@ def create_app(settings: Settings) -> App:
         fetch_max_wait_ms=settings.fetch_max_wait_ms,
         isolation_level=ISOLATION_LEVEL,
         checkpoint=app.checkpoint.take,
+        to_leave=lambda: labels_to_leave(
+            settings,
+            app.statistics,
+            app.scorer.next_offsets,
+            lambda number: app.consumer.offset_to_reach(  # type: ignore[attr-defined]
+                TP(settings.topic_events, number)
+            ),
+        ),
     )
     app.on_partitions_revoked.connect(app.checkpoint.forget, weak=False)  # type: ignore[arg-type]
     app.supervision = Supervisor(app)

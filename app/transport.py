@@ -16,7 +16,7 @@ marked). Here a checkpoint says which offsets are durable, and nothing else is c
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,8 @@ class BatchOptions:
     """How the transport treats batch topics; `create_app` puts one on the app.
 
     `checkpoint` makes durable what was processed and returns, by partition, the offset up to which
-    everything is (the next one to read); those that it committed itself are left out.
+    everything is (the next one to read); those that it committed itself are left out. `to_leave` names the
+    partitions that are not to be handed out for the time being.
     """
 
     topics: frozenset[str]
@@ -56,6 +57,7 @@ class BatchOptions:
     fetch_max_wait_ms: int
     isolation_level: str
     checkpoint: Callable[[], Awaitable[Mapping[TP, int]]]
+    to_leave: Callable[[], Collection[TP]] = frozenset
 
 
 class Wanted(frozenset[TP]):
@@ -140,23 +142,28 @@ class Consumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:
         n_rebalances = self.app.rebalancing_count
-        wanted = active_partitions and Wanted(
-            active_partitions, lambda: self.app.rebalancing_count == n_rebalances
+        # None at all would mean all of them.
+        chosen = active_partitions and (
+            active_partitions.difference(self._options.to_leave()) or active_partitions
         )
+        wanted = chosen and Wanted(chosen, lambda: self.app.rebalancing_count == n_rebalances)
         fetched = await super()._getmany(wanted, timeout)  # type: ignore[arg-type]  # frozen, and only read
         return {tp: self._fold(tp, records) for tp, records in fetched.items()}
 
     @Service.task
     async def _stay_in_group(self) -> None:
-        """Count as fetching while state is recovered, for as long as the main loop turns.
+        """Count as fetching amid a rebalance and its recovery, for as long as the main loop turns.
 
-        The client leaves the group when nothing was fetched for long (`max.poll.interval.ms`), and during
-        recovery nothing is. Heartbeats come from a thread of their own, which lives on when the main loop is
-        stuck; so it is the main loop that says so. A worker restores for as long as it takes, and one that
-        is stuck still leaves, and so does one whose agent hangs later on.
+        The client leaves the group when nothing was fetched for long (`max.poll.interval.ms`), and then does
+        not join it before something is. From a rebalance on nothing is, until partitions are assigned and
+        recovered; and the last checkpoint of those that go waits for a broker that is away. Heartbeats come
+        from a thread of their own, which lives on when the main loop is stuck; so it is the main loop that
+        says so. A worker restores for as long as it takes, and one that is stuck still leaves, and so does
+        one whose agent hangs later on.
         """
         while not self.should_stop:
-            if self.app.in_recovery and self._thread._consumer is not None:
+            is_held = self.app.in_recovery or self.app.rebalancing
+            if is_held and self._thread._consumer is not None:
                 self.note_progress()
             await self.sleep(STAY_SECONDS)
 

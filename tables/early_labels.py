@@ -22,7 +22,9 @@ KIND = b"NE"
 EARLY = PREFIX + b"early/"
 """Beginning of the keys; the rest is the offset of the label's record, 8 bytes big endian."""
 
-MAX_LABELS, MAX_BYTES = 10_000, 16_000_000
+MAX_LABELS, MAX_BYTES = 40_000, 16_000_000
+"""Twice what comes of a backlog, in which labels are left in their topic (`agents/label_backlog.py`)."""
+
 MAX_LABEL_BYTES = 500_000
 """Of one label: it has to fit into a record of the changelog."""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -226,6 +227,23 @@ def test_a_fetch_that_waits_across_a_rebalance_is_given_nothing(monkeypatch: pyt
     assert given == [True, False]
 
 
+@pytest.mark.parametrize(("left", "asked"), [({OTHER}, {EVENTS}), ({EVENTS, OTHER}, {EVENTS, OTHER})])
+def test_partitions_that_are_to_be_left_are_not_handed_out(
+    monkeypatch: pytest.MonkeyPatch, left: set[TP], asked: set[TP]
+) -> None:
+    consumer = make_consumer()
+    consumer._options = replace(consumer._options, to_leave=lambda: left)
+    found = []
+
+    async def fetched(self: Any, wanted: Any, timeout: float) -> Mapping[TP, list[Any]]:
+        found.append(set(wanted))
+        return {}
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
+    asyncio.run(consumer._getmany({EVENTS, OTHER}, 1.0))
+    assert found == [asked]
+
+
 def test_events_of_a_new_assignment_are_not_read_before_the_flow_is_resumed() -> None:
     consumer = make_consumer()
     consumer._set_active_tps({EVENTS, OTHER})
@@ -243,8 +261,9 @@ def test_a_changelog_is_never_read_through_the_consumer_of_events() -> None:
     assert consumer._active_partitions == {OTHER}
 
 
-def test_a_worker_that_recovers_counts_as_fetching_while_its_main_loop_turns(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("state", ["in_recovery", "rebalancing"])
+def test_a_worker_without_a_flow_counts_as_fetching_while_its_main_loop_turns(
+    monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     subscription = SimpleNamespace(_last_fetch_ended=0.0)
     monkeypatch.setattr(transport, "STAY_SECONDS", 0.001)
@@ -254,7 +273,8 @@ def test_a_worker_that_recovers_counts_as_fetching_while_its_main_loop_turns(
         consumer._stopped, consumer._crashed = asyncio.Event(), asyncio.Event()
         consumer._thread = ConsumerThread.__new__(ConsumerThread)
         consumer._thread._consumer = None  # not started yet
-        consumer.app.in_recovery = True
+        consumer.app.in_recovery = consumer.app.rebalancing = False
+        setattr(consumer.app, state, True)
         staying = asyncio.create_task(Consumer._stay_in_group.fun(consumer))
         await asyncio.sleep(0.01)
         consumer._thread._consumer = SimpleNamespace(_subscription=subscription)
@@ -265,7 +285,7 @@ def test_a_worker_that_recovers_counts_as_fetching_while_its_main_loop_turns(
         before = subscription._last_fetch_ended
         while subscription._last_fetch_ended == before:
             await asyncio.sleep(0)
-        consumer.app.in_recovery = False
+        setattr(consumer.app, state, False)
         before = subscription._last_fetch_ended
         await asyncio.sleep(0.01)  # an agent that hangs later on
         assert subscription._last_fetch_ended == before
