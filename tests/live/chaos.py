@@ -10,6 +10,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
+from itertools import count
+
+from confluent_kafka import KafkaException
 
 from tests.live.faults import (
     Trial,
@@ -21,12 +25,14 @@ from tests.live.faults import (
     insist,
     set_topic,
 )
+from tests.live.streams import Reader
 from tests.live.workers import Worker
 
 NAMES = ("one", "two", "three", "four")
 MOST_PAUSE_SECONDS = 8.0
 MOST_FROZEN_SECONDS = 15.0
 MOST_AWAY_SECONDS = 6.0
+CHECKPOINT_SECONDS = 3.0
 STOP_SECONDS = 90.0
 RIGHT_SECONDS = 120.0
 TICK_SECONDS = 0.1
@@ -50,8 +56,9 @@ class Chaos:
     Parameters
     ----------
     trial : Trial
-    rng : random.Random
-        Makes every choice.
+    seed : int
+        Of every choice. Each fault has its own choices, so that the n-th one is the same however long those
+        before it took; who is there to bear it, and when, is up to the machine.
 
     Attributes
     ----------
@@ -61,9 +68,11 @@ class Chaos:
         Workers that ended by themselves and were started again, by what their logs say.
     """
 
-    def __init__(self, trial: Trial, rng: random.Random) -> None:
+    def __init__(self, trial: Trial, seed: int) -> None:
         self._trial = trial
-        self._rng = rng
+        self._seed = seed
+        self._rng = random.Random(f"{seed} begin")
+        self._restarts = random.Random(f"{seed} restarts")
         self._wanted: set[str] = set()
         self._frozen: set[str] = set()
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -74,6 +83,7 @@ class Chaos:
             ("kill -9, data kept", self._kill),
             ("kill -9, data deleted", self._kill_and_delete),
             ("kill -9 of all", self._kill_all),
+            ("kill -9 of all amid a checkpoint", self._kill_all_amid_checkpoint),
             ("TERM", self._stop),
             ("TERM amid a rebalance", self._stop_amid_rebalance),
             ("join", self._join),
@@ -95,13 +105,22 @@ class Chaos:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Do something every now and then until it is over."""
-        while not is_over():
-            self._wait(self._rng.uniform(0, MOST_PAUSE_SECONDS), is_over)
+        for number in count():
+            self._rng = random.Random(f"{self._seed} fault {number}")
+            pause_seconds, (kind, do) = (
+                self._rng.uniform(0, MOST_PAUSE_SECONDS),
+                self._rng.choice(self._kinds),
+            )
+            self._wait(pause_seconds, is_over)
             if is_over():
                 break
-            kind, do = self._rng.choice(self._kinds)
+            self._tell(f"fault {number}: {kind}")
             if do():
                 self.faults[kind] += 1
+
+    def _tell(self, what: str) -> None:
+        with (self._trial.group.folder / "faults.log").open("a") as log:
+            log.write(f"{datetime.now().isoformat(sep=' ', timespec='milliseconds')} {what}\n")
 
     def put_right(self) -> None:
         """Let everything go on that waits, and wait until all wanted workers share the partitions."""
@@ -142,7 +161,8 @@ class Chaos:
             worker = self._trial.workers[name]
             if not worker.is_running:
                 self.ended[why_ended(worker)] += 1
-                self._start_later(name, self._rng.uniform(0, within_seconds))
+                self._tell(f"{name} ended by itself: {why_ended(worker)}")
+                self._start_later(name, self._restarts.uniform(0, within_seconds))
 
     def _do_later(self, seconds: float, action: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, action))
@@ -180,9 +200,26 @@ class Chaos:
     def _kill_and_delete(self) -> bool:
         return self._kill(delete=True)
 
+    def _kill_all_amid_checkpoint(self) -> bool:
+        """Kill when the changelog has the first records of a checkpoint, and maybe not its last."""
+        partition_0 = Reader(self._trial.broker.bootstrap, "chaos", n_partitions=1)
+        try:
+            n_before = partition_0.n_records(self._trial.topic_of("changelog"))
+            deadline = time.monotonic() + CHECKPOINT_SECONDS
+            while partition_0.n_records(self._trial.topic_of("changelog")) == n_before:
+                if time.monotonic() > deadline:
+                    return False
+        except KafkaException:  # a broker that has just come back
+            return False
+        finally:
+            partition_0.close()
+        return self._kill_all()
+
     def _kill_all(self) -> bool:
         for worker in self._trial.running:
             awaken(worker)
+            worker.process.kill()
+        for worker in self._trial.running:
             worker.kill()
         self._frozen.clear()
         for name in sorted(self._wanted - self._starting):

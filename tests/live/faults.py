@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,9 +29,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from app.settings import Settings
 from app.topics import required_topics
 from tests.live.brokers import KafkaBroker
-from tests.live.seeded import N_PARTITIONS, Feed, Pace, Stream, send_all
+from tests.live.seeded import N_PARTITIONS, DueLabel, Feed, Pace, Stream, send_all
 from tests.live.streams import Reader
-from tests.live.verdict import Outcome, judge, read_outcome
+from tests.live.verdict import Outcome, judge, read_outcome, read_topic
 from tests.live.workers import Worker, Workers, wait_for
 
 SESSION_SECONDS = 6
@@ -119,9 +119,12 @@ class Trial:
             lambda: is_settled(self.running), f"workers {names} share the partitions", self.running, seconds
         )
 
-    def feed_at(self, pace: Pace) -> Feed:
-        """Begin to send the stream."""
-        self._feed = Feed(self.broker.bootstrap, self.topic, self.stream, pace).start()
+    def feed_at(self, pace: Pace, labels: Sequence[DueLabel] = ()) -> Feed:
+        """Begin to send the stream, and labels between its events."""
+        topics = {"topic": self.topic, "labels_topic": self.topic_of("labels")}
+        self._feed = Feed(
+            self.broker.bootstrap, stream=self.stream, pace=pace, labels=labels, **topics
+        ).start()
         return self._feed
 
     def limit_of(self, topic: str) -> str | None:
@@ -151,6 +154,25 @@ class Trial:
         wait_for(
             lambda: self.n_committed() == n_events, f"all {n_events} events committed", self.running, seconds
         )
+
+    def await_all_joined(self, seconds: float = FINISH_SECONDS) -> None:
+        """Wait until the group has committed all labels, those that it sent on itself among them."""
+        topic = self.topic_of("labels")
+
+        def have_all() -> bool:
+            committed = insist(lambda: self.reader.committed(topic))
+            if sum(max(offset, 0) for offset in committed.values()) < self.feed.n_labels_sent:
+                return False
+            # What was sent on was so before its source was committed: it is there by now.
+            last = {message.partition(): message.offset() for message in self.read("labels")}
+            return all(committed[partition] > offset for partition, offset in last.items())
+
+        wait_for(have_all, "all labels committed", self.running, seconds)
+
+    def read(self, name: str) -> list[Any]:
+        """Return what is committed in a topic, by partition in order."""
+        messages = read_topic(self.broker.bootstrap, self.topic_of(name))
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 
     def outcome(self) -> Outcome:
         """Read what the group made of the stream, its views asked while it is still there."""

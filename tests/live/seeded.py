@@ -1,7 +1,8 @@
 """A stream in which everything occurs, made from a seed, and the feed that sends it while faults happen.
 
-Owns events, their places and their pace. The same seed gives the same events at the same partitions and
-offsets, so what is made of one sending can be compared with what is made of another.
+Owns events, their places and their pace; labels are made in `seeded_labels.py`. The same seed gives the same
+events at the same partitions and offsets, so what is made of one sending can be compared with what is made
+of another.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -33,6 +34,9 @@ MISSING = 1 / 50
 OLD = 1 / 2_000
 BROKEN = 1 / 1_000
 
+DRIFT = 40.0
+"""By how much a feature of which 25 is a standard deviation drifts."""
+
 BROKEN_VALUES = (
     b"not JSON",
     b"",
@@ -51,6 +55,13 @@ class Record(NamedTuple):
     partition: int
     key: bytes | None
     value: bytes
+
+
+class DueLabel(NamedTuple):
+    """A label, and how many events are sent before it."""
+
+    n_before: int
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -75,11 +86,12 @@ def choose_seed() -> int:
     return int(given) if given else 1 if fixed else random.SystemRandom().randrange(10_000)
 
 
-def make_stream(name: str, seed: int, n_events: int = N_EVENTS) -> Stream:
+def make_stream(name: str, seed: int, n_events: int = N_EVENTS, drifts: bool = False) -> Stream:
     """Make a stream: `holding` fits into one window, in `sliding` a window is an eighth of the stream.
 
     It has anomalies, so that alerts fire, worsen and resolve; missing values; events out of order; late and
-    broken ones; and entities that are silent for longer than a window.
+    broken ones; and entities that are silent for longer than a window. One that drifts has a feature that is
+    another one in its middle third.
     """
     window_seconds = {"holding": 7_200.0, "sliding": 120.0}[name]
     rng = np.random.default_rng(seed)
@@ -97,6 +109,8 @@ def make_stream(name: str, seed: int, n_events: int = N_EVENTS) -> Stream:
         before = np.flatnonzero(entities[: middle.start] == entity)
         anomalous[before[-1:]] = True
     features[anomalous, 0] += rng.uniform(10, 60, n_events)[anomalous]
+    if drifts:
+        features[middle, 1] += DRIFT
     missing = rng.random(n_events) < MISSING
     broken = rng.random(n_events) < BROKEN
     records = []
@@ -132,23 +146,32 @@ def steady(seconds: float) -> Pace:
 
 
 class Feed:
-    """Sends a stream in a thread of its own, at a pace, to a topic that exists.
+    """Sends a stream in a thread of its own, at a pace, to a topic that exists; labels between its events.
 
     Attributes
     ----------
-    n_sent : int
-        Events handed to the client so far.
+    n_sent, n_labels_sent : int
+        Events and labels handed to the client so far.
     """
 
-    def __init__(self, bootstrap: str, topic: str, stream: Stream, pace: Pace) -> None:
-        self._producer = EventProducer(
-            bootstrap, topic, log_level=0
-        )  # it would tell of each broker that is away
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        stream: Stream,
+        pace: Pace,
+        labels: Sequence[DueLabel] = (),
+        labels_topic: str = "",
+    ) -> None:
+        # Else they would tell of each broker that is away.
+        self._producer = EventProducer(bootstrap, topic, log_level=0)
+        self._label_producer = EventProducer(bootstrap, labels_topic, log_level=0)
         self._records = stream.records
+        self._labels = labels
         self._pace = pace
         self._rushing = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
-        self.n_sent = 0
+        self.n_sent = self.n_labels_sent = 0
 
     @property
     def is_over(self) -> bool:
@@ -165,6 +188,7 @@ class Feed:
         self._rushing.set()
         self._thread.join()
         self._producer.flush()
+        self._label_producer.flush()
 
     def __enter__(self) -> Feed:
         return self.start()
@@ -172,6 +196,7 @@ class Feed:
     def __exit__(self, *args: Any) -> None:
         if any(args):  # nothing more is sent once the test has failed
             self._records = self._records[: self.n_sent]
+            self._labels = self._labels[: self.n_labels_sent]
         self._rushing.set()
         self._thread.join()
 
@@ -180,11 +205,21 @@ class Feed:
         while not self.is_over and not self._rushing.wait(TICK_SECONDS):
             self._send_to(int(self._pace(time.monotonic() - started) * len(self._records)))
         self._send_to(len(self._records))
+        self._send_labels(len(self._labels))
 
     def _send_to(self, due: int) -> None:
         for partition, key, value in self._records[self.n_sent : due]:
             self._producer.send([(key, value)], partition)  # type: ignore[list-item]  # also without a key
             self.n_sent += 1
+            n_due = self.n_labels_sent
+            while n_due < len(self._labels) and self._labels[n_due].n_before <= self.n_sent:
+                n_due += 1
+            self._send_labels(n_due)
+
+    def _send_labels(self, due: int) -> None:
+        for _, (partition, key, value) in self._labels[self.n_labels_sent : due]:
+            self._label_producer.send([(key, value)], partition)  # type: ignore[list-item]
+            self.n_labels_sent += 1
 
 
 def send_all(bootstrap: str, topic: str, stream: Stream) -> None:

@@ -19,21 +19,36 @@ import threading
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
 from tests.live.brokers import KafkaBroker
 from tests.live.chaos import Chaos
+from tests.live.evaluated import evaluations
 from tests.live.faults import Trial, run_clean
-from tests.live.seeded import N_PARTITIONS, Stream, make_stream, steady
+from tests.live.label_verdict import Label, Rules, judge_labels
+from tests.live.seeded import N_PARTITIONS, make_stream, steady
+from tests.live.seeded_labels import LabelPlan, make_labels, with_labels
 from tests.live.streams import Reader
-from tests.live.verdict import Verdict, find_open_transactions, judge
+from tests.live.verdict import Outcome, Verdict, differ, find_open_transactions, judge, split_alerts
+from tests.live.workers import wait_for
 
 DELIVERIES = ("at_least_once", "exactly_once")
 ROUND_SECONDS = 120.0
 MOST_PER_SECOND = 1_500
+SHORT_DELAY_SECONDS, LONG_DELAY_SECONDS = 20, 3_600
+"""How late labels may be: some are late by the first, none by the second, however long workers are away."""
+
+DRIFT, ERROR_DRIFT = "drift", "error-drift"
+LEARNING: dict[str, object] = {
+    "evaluation_groups": "^sensor-([0-9])",
+    "evaluation_seconds": 1,
+    "online_task": "classification",
+    "drift": True,
+    "drift_reference_events": 500,
+}
 STANDSTILL_SECONDS = 1.0
 """Less than this without a prediction is no standstill."""
 
@@ -47,6 +62,11 @@ class Tally:
     n_alerts: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    n_labels: int = 0
+    n_own: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
+    ahead: Counter[str] = field(default_factory=Counter)
+    drift_alerts: Counter[str] = field(default_factory=Counter)
     n_lost: int = 0
     duplicates: Counter[str] = field(default_factory=Counter)
     differences: Counter[str] = field(default_factory=Counter)
@@ -57,9 +77,14 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Add what another one counted."""
-        for name in ("n_rounds", "n_events", "n_alerts", "n_lost", "seconds", "still_seconds"):
+        for name in (
+            *("n_rounds", "n_events", "n_alerts", "n_labels", "n_own"),
+            "n_lost",
+            "seconds",
+            "still_seconds",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("faults", "ended", "duplicates", "differences"):
+        for name in ("faults", "ended", "fates", "ahead", "drift_alerts", "duplicates", "differences"):
             getattr(self, name).update(getattr(other, name))
         self.longest_still_seconds = max(self.longest_still_seconds, other.longest_still_seconds)
         self.violations += other.violations
@@ -67,6 +92,9 @@ class Tally:
     def __str__(self) -> str:
         lines = [
             f"  events {self.n_events:,}, alerts {self.n_alerts:,}, in {self.seconds:,.0f} s of stream",
+            f"  labels with events {self.n_own:,}, by their topic {self.n_labels:,} {_listed(self.fates)}",
+            f"  answered and not waiting for their labels {_listed(self.ahead) or 0}",
+            f"  alerts of drift {sum(self.drift_alerts.values())} {_listed(self.drift_alerts)}",
             f"  faults {sum(self.faults.values())} {_listed(self.faults)}",
             f"  workers that ended by themselves {sum(self.ended.values())} {_listed(self.ended)}",
             f"  without a prediction {self.still_seconds:,.0f} s, at most {self.longest_still_seconds:.0f} s",
@@ -124,19 +152,21 @@ def run_round(seed: int, delivery: str, seconds: float, folder: Path) -> Tally:
     """Run one round and judge it; whatever goes wrong is a violation in its tally."""
     rng = random.Random(seed)
     per_second = rng.randrange(300, MOST_PER_SECOND)
-    stream = make_stream(rng.choice(["holding", "sliding"]), seed, int(per_second * seconds))
+    name = rng.choice(["holding", "sliding"])
     checkpoint_seconds = rng.choice([0.2, 0.5, 1.0])
+    delay_seconds = rng.choice([SHORT_DELAY_SECONDS, LONG_DELAY_SECONDS])
     print(
-        f"round SEED={seed}: {delivery}, {stream.name}, {per_second} events/s, "
-        f"checkpoints every {checkpoint_seconds} s",
+        f"round SEED={seed}: {delivery}, {name}, {per_second} events/s, "
+        f"checkpoints every {checkpoint_seconds} s, labels within {delay_seconds} s",
         flush=True,
     )
+    plan = with_labels(make_stream(name, seed, int(per_second * seconds), drifts=True))
+    settings = {**LEARNING, "checkpoint_seconds": checkpoint_seconds, "label_delay_seconds": delay_seconds}
+    plan = replace(plan, stream=replace(plan.stream, settings={**plan.stream.settings, **settings}))
     tally = Tally(n_rounds=1)
     with KafkaBroker() as broker:
         try:
-            verdict = _disturb_and_judge(
-                folder, broker, stream, delivery, rng, seconds, checkpoint_seconds, tally
-            )
+            verdict = _disturb_and_judge(folder, broker, plan, delivery, seed, per_second, tally)
         except Exception as error:
             traceback.print_exc()
             tally.violations.append(f"SEED={seed} {delivery}: {type(error).__name__}: {error}"[:500])
@@ -158,19 +188,20 @@ def run_round(seed: int, delivery: str, seconds: float, folder: Path) -> Tally:
 def _disturb_and_judge(
     folder: Path,
     broker: KafkaBroker,
-    stream: Stream,
+    plan: LabelPlan,
     delivery: str,
-    rng: random.Random,
-    seconds: float,
-    checkpoint_seconds: float,
+    seed: int,
+    per_second: int,
     tally: Tally,
 ) -> Verdict:
-    with Trial(folder, broker, stream, delivery, checkpoint_seconds=checkpoint_seconds) as trial:
-        chaos = Chaos(trial, rng)
+    exactly_once = delivery == "exactly_once"
+    with Trial(folder, broker, plan.stream, delivery) as trial:
+        chaos = Chaos(trial, seed)
         tally.faults, tally.ended = chaos.faults, chaos.ended
         chaos.begin()
+        labels = make_labels(plan, trial.topic, per_second)
         started = time.monotonic()
-        feed = trial.feed_at(steady(seconds))
+        feed = trial.feed_at(steady(len(plan.stream.records) / per_second), labels)
         progress = Progress(broker, trial.topic_of("predictions"))
         try:
             with progress:
@@ -184,14 +215,53 @@ def _disturb_and_judge(
         try:
             chaos.put_right()
             trial.await_all_committed()
+            trial.await_all_joined()
             found = trial.outcome()
+            told = wait_for(lambda: evaluations(trial.running[0]), "evaluations of all", trial.running)
         except Exception:
-            names = ("predictions", "alerts", "dead_letters", "changelog")
+            names = ("predictions", "alerts", "dead_letters", "labels", "changelog")
             for line in find_open_transactions(broker.bootstrap, map(trial.topic_of, names)):
                 print(f"  {line}", flush=True)
             raise
-        topic = trial.topic
-    return judge(found, run_clean(folder / "clean", broker, stream, topic))
+        topic, messages = trial.topic, trial.read("labels")
+    clean = run_clean(folder / "clean", broker, plan.stream, topic)
+    # When errors drift depends on when labels come. When features do, on all events, and those that an entity
+    # was ahead of are not among them.
+    aside = (ERROR_DRIFT,) if exactly_once else (ERROR_DRIFT, DRIFT)
+    found_alerts, clean_alerts = split_alerts(found, aside), split_alerts(clean, aside)
+    verdict = judge(found_alerts[0], clean_alerts[0])
+    tally.drift_alerts = _compare_drift(found, clean)
+    for of_one in found_alerts[1].values():
+        if len(of_one) > 1:
+            verdict.duplicates["alert"] += len(of_one) - 1
+    became = judge_labels(
+        found,
+        [Label.of(message) for message in messages],
+        told,
+        Rules.of(trial.settings),
+        exactly_once,
+        verdict,
+    )
+    tally.n_labels, tally.n_own, tally.fates = became.n_labels, became.n_own, became.fates
+    tally.ahead = +Counter({"labels unknown": became.n_unknown_ahead, "own labels": became.n_own_ahead})
+    sent = {label.record.value for label in labels}
+    lost = sent - {message.value() for message in messages}
+    assert not lost, f"{len(lost)} labels never came to their topic"
+    return verdict
+
+
+def _compare_drift(found: Outcome, clean: Outcome) -> Counter[str]:
+    """Count alerts of drift, and those of features that are not as in the clean run."""
+    counts = Counter(
+        told[0]["rule"] for told in found.alerts.values() if told[0]["rule"] in (DRIFT, ERROR_DRIFT)
+    )
+    drift_found, drift_clean = (split_alerts(outcome, [DRIFT])[1] for outcome in (found, clean))
+    for about in drift_found.keys() | drift_clean.keys():
+        if about not in drift_found or about not in drift_clean:
+            counts["drift: not in both runs"] += 1
+        elif differ(drift_found[about][0], drift_clean[about][0]):
+            counts["drift: not the same"] += 1
+    return counts
 
 
 def main() -> int:

@@ -91,6 +91,7 @@ class Reader:
                 "isolation.level": "read_uncommitted",
                 "enable.partition.eof": False,
                 "fetch.wait.max.ms": 10,
+                "log_level": 0,  # of a broker that is away its answers tell
             }
         )
 

@@ -7,6 +7,7 @@ stream and the choices are made from a seed, which is printed: FAULT_SEED=n repe
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from tests.live.faults import (
 )
 from tests.live.seeded import Stream, choose_seed, ever_slower, make_stream
 from tests.live.verdict import Outcome, judge
-from tests.live.workers import wait_for
+from tests.live.workers import Worker, wait_for
 
 SEED = choose_seed()
 DELIVERIES = ["at_least_once", "exactly_once"]
@@ -81,6 +82,11 @@ def trial(
         assert not verdict.faults(exactly_once=delivery == "exactly_once"), f"FAULT_SEED={SEED}: {verdict}"
         assert len(clean.alerts) > 100
         assert len(clean.dead_letters) > 30
+
+
+def last_line(worker: Worker, since: int) -> str:
+    """Return what a worker printed last, behind so many characters."""
+    return worker.read_log()[since:].rstrip("\n").splitlines()[-1]
 
 
 def test_workers_killed_with_their_data_directory_kept_or_deleted(
@@ -179,7 +185,12 @@ def test_a_worker_whose_records_are_refused_stops_and_nothing_of_them_is_committ
             topic, since = group.topic_of(name), log_size(worker)
             set_topic(kafka_broker.bootstrap, topic, max_message_bytes="150")
             assert await_end(worker) != 0
-            assert "MessageSizeTooLarge" in worker.read_log()[since:]
+            assert re.fullmatch(
+                rf"nowcast: the worker stopped: Kafka at {re.escape(kafka_broker.url)} refused records for "
+                rf"topic '{re.escape(topic)}', partition \d \(\[Error 10\] MessageSizeTooLargeError\): raise "
+                r"the topic's max\.message\.bytes .* and start it again; nothing is lost",
+                last_line(worker, since),
+            )
             assert group.n_committed() < group.feed.n_sent
             set_topic(kafka_broker.bootstrap, topic, max_message_bytes=group.limit_of(topic))
             group.start("one")
@@ -195,7 +206,10 @@ def test_a_full_disk_stops_the_worker_before_anything_is_committed_that_the_disk
         since = log_size(worker)
         fill_disk(worker)
         assert await_end(worker) != 0
-        assert str(worker.data_dir) in worker.read_log()[since:]
+        assert last_line(worker, since) == (
+            f"nowcast: the worker stopped: the store in {worker.data_dir} could not be written (File too "
+            "large): make room and start it again; nothing is lost"
+        )
         committed = group.n_committed()
         assert committed < group.feed.n_sent
         group.start("one")  # there is room again

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from sklearn import metrics
 
 from app.settings import Settings
 from tables.artefact_records import publish
 from tests.artefacts import logistic
 from tests.live.brokers import KafkaBroker
+from tests.live.evaluated import evaluation_of, evaluations, hold_against_scikit_learn, versions_of
 from tests.live.streams import START, EventProducer, Reader, produce
 from tests.live.workers import Worker, Workers, wait_for
 
@@ -45,11 +45,6 @@ def make_labels(events: list[Message], seed: int = 4) -> list[tuple[bytes, bytes
         event_id = f"{message.topic()}-{message.partition()}-{message.offset()}"
         labels.append((message.key(), json.dumps({"id": event_id, "label": truth}).encode()))
     return [labels[i] for i in rng.permutation(len(labels)).tolist()]
-
-
-def evaluations(worker: Worker) -> dict[str, Any]:
-    status, found = worker.get("/api/evaluations")
-    return found if status == 200 and not found["unanswered"] else {}
 
 
 def n_joined(worker: Worker) -> int:
@@ -134,28 +129,12 @@ def read_predictions(bootstrap: str, topic: str) -> dict[str, Any]:
 
 def check(found: dict[str, Any], group: str, predictions: dict[str, Any], truth: dict[str, int]) -> None:
     """Hold what the view says of each version against scikit-learn, on the predictions it made."""
-    versions = {(p["model"], p["version"]) for p in predictions.values()}
+    versions = versions_of(predictions.values())
     assert "pump" in {model for model, _ in versions}
     for model, version in versions:
-        (row,) = [
-            row
-            for row in found["evaluations"]
-            if (row["model"], row["version"], row["group"]) == (model, version, group)
-        ]
-        told = row["since_start"]
+        row = evaluation_of(found, model, version, group)
         mine = [p for p in predictions.values() if p["version"] == version]
-        y = [truth[p["id"]] for p in mine]
-        guess = [int(p["prediction"]) for p in mine]
-        score = [p["score"] for p in mine]
-        assert told["n_labels"] == len(mine)
-        assert told["accuracy"] == pytest.approx(metrics.accuracy_score(y, guess))
-        assert told["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(y, guess))
-        assert told["precision"] == pytest.approx(metrics.precision_score(y, guess, zero_division=0))
-        assert told["recall"] == pytest.approx(metrics.recall_score(y, guess))
-        assert told["f1"] == pytest.approx(metrics.f1_score(y, guess, zero_division=0))
-        assert told["confusion_matrix"] == metrics.confusion_matrix(y, guess).tolist()
-        resolution = told["roc_auc_resolution"]
-        assert told["roc_auc"] == pytest.approx(metrics.roc_auc_score(y, score), abs=resolution + 1e-9)
+        labels = [truth[p["id"]] for p in mine]
+        assert hold_against_scikit_learn(row["since_start"], mine, labels, model == "pump") == []
         if model == "pump":
             assert row["role"] == "champion"
-            assert told["log_loss"] == pytest.approx(metrics.log_loss(y, score))

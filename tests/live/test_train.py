@@ -133,6 +133,11 @@ def test_labelled_events_are_read_back_with_the_statistics_they_met(broker: Any)
     assert between.targets.tolist() == sample.targets[chosen].tolist()
     np.testing.assert_allclose(between.inputs, sample.inputs[chosen], rtol=1e-9, atol=1e-12)
 
+    since_few = run(read_topics(settings, request(100, from_seconds=since)))
+    assert since_few.rows.tally.n_unlabelled >= 0  # labels of events before it are not asked for
+    with pytest.raises(StartError, match=r"^--to: the topic has partitions 0 to \d+, received 99$"):
+        run(read_topics(settings, request(to_offsets={99: 1})))
+
     bounded = run(read_topics(settings, request(from_offsets={0: 100}, to_offsets={None: 400})))
     assert bounded.ranges == {0: (100, 400)}
     own = run(read_topics(settings.model_copy(update={"label_delay_seconds": 0.0}), everything))

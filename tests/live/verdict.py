@@ -10,8 +10,8 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ OWN_KEYS = b"\x00nowcast"
 Place = tuple[int, int]
 """Partition and offset of an event."""
 
+Alerts = dict[tuple[Place, str], list[dict[str, Any]]]
+"""By event and by what follows it in the alert's id."""
+
 
 @dataclass
 class Outcome:
@@ -52,15 +55,21 @@ class Outcome:
         By partition, the newest in the changelog.
     views : dict of str to dict
         What `/api/statistics/{key}` says; entities without state are left out.
+    event_times : dict of Place to int
+        Times of the events' records, in milliseconds.
+    label_letters : dict of Place to list of dict
+        All dead letters of labels, by the places of these.
     """
 
     events: dict[Place, tuple[bytes | None, bytes]]
     predictions: dict[Place, list[dict[str, Any]]]
-    alerts: dict[tuple[Place, str], list[dict[str, Any]]]
+    alerts: Alerts
     dead_letters: dict[Place, list[dict[str, Any]]]
     states: dict[tuple[int, bytes], EntityState]
     watermarks: dict[int, int]
     views: dict[str, dict[str, Any]]
+    event_times: dict[Place, int] = field(default_factory=dict)
+    label_letters: dict[Place, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -192,17 +201,18 @@ def read_outcome(
         value = json.loads(message.value())
         place, _ = _place(value.pop("id"), topics["events"])
         predictions[place].append({**value, "partition": message.partition(), "key": message.key()})
-    alerts: dict[tuple[Place, str], list[dict[str, Any]]] = defaultdict(list)
+    alerts: Alerts = defaultdict(list)
     for message in read_topic(bootstrap, topics["alerts"]):
         value = json.loads(message.value())
         alerts[_place(value.pop("id"), topics["events"])].append({**value, "key": message.key()})
     dead_letters: dict[Place, list[dict[str, Any]]] = defaultdict(list)
+    label_letters: dict[Place, list[dict[str, Any]]] = defaultdict(list)
+    letters = {topics["events"]: dead_letters, str(settings["topic_labels"]): label_letters}
     for message in read_topic(bootstrap, str(settings["topic_dead_letters"])):
         headers = dict(message.headers())
-        assert headers["source-topic"].decode() == topics["events"]
         place = (int(headers["source-partition"]), int(headers["source-offset"]))
-        code = headers["error"].decode()
-        dead_letters[place].append({"error": code, "key": message.key(), "value": message.value()})
+        letter = {"error": headers["error"].decode(), "key": message.key(), "value": message.value()}
+        letters[headers["source-topic"].decode()][place].append(letter)
     return Outcome(
         {(m.partition(), m.offset()): (m.key(), m.value()) for m in events},
         dict(predictions),
@@ -211,6 +221,8 @@ def read_outcome(
         states,
         watermarks,
         dict(views),
+        {(m.partition(), m.offset()): m.timestamp()[1] for m in events},
+        dict(label_letters),
     )
 
 
@@ -237,6 +249,13 @@ def _read_changelog(
         place: decode_entity(value) for place, value in values.items() if not place[1].startswith(OWN_KEYS)
     }
     return states, watermarks
+
+
+def split_alerts(outcome: Outcome, rules: Collection[str]) -> tuple[Outcome, Alerts]:
+    """Return an outcome without the alerts of some rules, and these."""
+    ours = {about: told for about, told in outcome.alerts.items() if told[0]["rule"] in rules}
+    others = {about: told for about, told in outcome.alerts.items() if about not in ours}
+    return replace(outcome, alerts=others), ours
 
 
 def judge(found: Outcome, clean: Outcome) -> Verdict:
