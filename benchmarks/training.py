@@ -1,72 +1,46 @@
 """`python -m benchmarks.training`: does scoring wait for a training? Latency with and without one going on.
 
 By turns on the same broker and machine: a steady rate of events through a worker with a model, alone, then
-beside trainings that follow one another without a pause (all candidates, on 20,000 real labelled events).
-What a training takes from the machine it takes from everybody, the probe too, so its lateness is shown
-beside.
+beside trainings that follow one another without a pause (all candidates, on 20,000 real labelled events),
+which the worker starts as its supervisor would. What a training takes from the machine it takes from
+everybody, the probe too, so its lateness is shown beside.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from app.cluster import find_free_port
 from benchmarks import latency
-from benchmarks.contenders import own_place, start_nowcast
+from benchmarks.contenders import Place, nowcast_environment, own_place
 from benchmarks.latency import Latency
 from benchmarks.model import publish_model
+from benchmarks.processes import Child
 from benchmarks.report import RESULTS, describe_machine
+from benchmarks.training_worker import OUTCOMES
 
-ROOT = Path(__file__).parent.parent
 MODES = ("alone", "beside a training")
 
-TRAIN = [
-    *(sys.executable, "-m", "faust", "-A", "app", "train", "shuttle"),
-    *("--task", "classification", "--no-publish", "--max-events", "20000"),
-]
+
+def start_worker(place: Place, *, is_training: bool) -> Child:
+    """Start a worker that trains, or the same worker that does not."""
+    environment = nowcast_environment(place)
+    if is_training:
+        environment[OUTCOMES] = str(outcomes_file(place))
+    port = str(find_free_port())
+    arguments = ["-A", "benchmarks.training_worker", "worker", "-l", "warn", "--web-port", port]
+    return Child([sys.executable, "-m", "faust", *arguments], place.log, environment)
 
 
-@contextmanager
-def trainings() -> Iterator[list[int]]:
-    """Train again and again until the context is left; the list gets the exit code of each."""
-    codes: list[int] = []
-    ending = threading.Event()
-    running: list[subprocess.Popen[bytes]] = []
-
-    def train() -> None:
-        while not ending.is_set():
-            running[:] = [
-                subprocess.Popen(
-                    TRAIN,
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            ]
-            codes.append(running[0].wait())
-
-    thread = threading.Thread(target=train)
-    thread.start()
-    try:
-        yield codes
-    finally:
-        ending.set()
-        for process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-        thread.join()
+def outcomes_file(place: Place) -> Path:
+    """Return the file that has a line for each training of a turn."""
+    return place.directory / "trainings"
 
 
 def main() -> int:
@@ -91,14 +65,12 @@ def main() -> int:
                     predictions=f"{name}-predictions",
                     directory=common.directory / name,
                 )
-                if mode == MODES[0]:
-                    figures = latency.run(start_nowcast, place, per_second=args.rate, seconds=args.seconds)
-                else:
-                    with trainings() as codes:
-                        figures = latency.run(
-                            start_nowcast, place, per_second=args.rate, seconds=args.seconds
-                        )
-                    faults += [f"a training ended with {code}" for code in codes[:-1] if code]
+                start = partial(start_worker, is_training=mode == MODES[1])
+                figures = latency.run(start, place, per_second=args.rate, seconds=args.seconds)
+                if mode == MODES[1]:
+                    *outcomes, last = outcomes_file(place).read_text().splitlines()
+                    faults += [f"a training {outcome}" for outcome in outcomes if outcome != "succeeded"]
+                    faults += [f"the last training {last}"] * (last not in ("succeeded", "was stopped"))
                 runs[mode].append(figures)
                 faults += [f"{mode}: {figures.n_missing} events without a prediction"] * bool(
                     figures.n_missing

@@ -2,8 +2,8 @@
 
 ONNX Runtime is C++ that reads what strangers wrote: among graphs that no checker refuses, some crash the
 process that opens them, some take all of its memory, and some never end. Here that happens to a process that
-nobody needs. Owns this process: how it is started, fed, bounded and ended. What an artefact must be is
-checked in `compute/artefact.py`, in both processes.
+nobody needs, and that goes second to scoring. Owns this process: how it is started, fed, bounded and ended.
+What an artefact must be is checked in `compute/artefact.py`, in both processes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.artefact import ArtefactError, load_artefact
+from tables.priority import go_second
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,8 +93,8 @@ class ArtefactTrial:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the worker, which ends it
         )
+        go_second(process.pid)  # in the worker's session, where that counts
         try:
             if await asyncio.wait_for(_read_answer(process), _START_SECONDS) != "":
                 raise OSError("the process that tries artefacts did not start")
@@ -126,6 +127,7 @@ def main() -> None:
     """Answer requests from standard input until it ends."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print is no answer
+    os.setpgrp()  # Ctrl-C is for the worker, which ends it
     _answer(answers, "")
     while head := requests.read(_FRAME.size):
         max_bytes, n_metadata, n_onnx = _FRAME.unpack(head)

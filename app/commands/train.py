@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from app.commands.one_shot import OneShot, iso_time, stop_on_signals
 from app.commands.replay import source_options
 from app.sources.options import TIME_UNITS
 from app.topics import StartError, ensure_topics
+from app.training.parent import end_with_parent
 from app.training.request import Request, read_request
 from compute.artefact import ArtefactError, load_artefact
 from compute.training.fault import TrainingError
@@ -32,9 +32,7 @@ from tables.artefact_records import publish
 from tables.keys import KeyFileError
 from tables.model_topic import TopicError
 from tables.model_writing import ModelWriter
-
-NICENESS = 10
-"""Added to the process's: scoring goes first."""
+from tables.priority import go_second
 
 _POSITIVE = click.IntRange(min=1)
 
@@ -79,6 +77,7 @@ OPTIONS = [
     option("--by", default="", help="Who trains, for the audit trail; default: the user."),
     option("--reason", default="", help="Why, for the audit trail."),
     option("--jobs", type=_POSITIVE, default=1, help="Threads (1)."),
+    option("--supervised", is_flag=True, hidden=True, help="End as soon as standard input does."),
     option("--limit", type=_POSITIVE, help="SOURCE: stop after this many events."),
     option("--key-column", help="SOURCE: column of the entity."),
     option("--time-column", help="SOURCE: column of the event time."),
@@ -116,12 +115,14 @@ async def train(command: OneShot, source: str | None, **options: Any) -> None:
     one that ONNX answers for faithfully is published: as a challenger, or as the champion where there is
     none.
     """
+    if options["supervised"]:
+        end_with_parent()
+    go_second()
     from app.training.background import work_in_background
     from app.training.run import Trainer
 
     wanted = read_request(command.settings, options)
     trainer = Trainer(command.settings, wanted, _plan(wanted, options), time.perf_counter)
-    os.nice(NICENESS)
     telling, stopping = _Telling(command), stop_on_signals()
     with telling.bar(" events", "read", None) as bar:
         await _read(trainer, source, options, stopping, bar)

@@ -1,6 +1,8 @@
 """A training in a process of its own: the command `train`, as a person would start it.
 
-Owns the process. Scoring shares nothing with it but the machine, where the command itself goes second.
+Owns the process. Scoring shares nothing with it but the machine, where it goes second. It stays in the
+session of its worker, without which its priority might count for nothing (`tables/priority.py`), and ends
+with it.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from tables.priority import go_second
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,7 @@ class TrainingRun:
         return [
             *(sys.executable, "-m", "faust", "-A", "app", "train"),
             *("--target", "label", "--task", settings.train_task, "--name", settings.train_name),
-            *("--by", "supervisor", "--reason", self.reason),
+            *("--by", "supervisor", "--reason", self.reason, "--supervised"),
             *since,
         ]
 
@@ -90,11 +95,12 @@ class TrainingRun:
             *self.arguments(),
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # for its end: `app/training/parent.py`
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
+            go_second(process.pid)  # at once: it takes a second of the processor to start
             await asyncio.wait_for(self._read(process), self._settings.train_timeout_seconds)
         except asyncio.TimeoutError:
             return f"was given up after {self._settings.train_timeout_seconds:g} s"
@@ -124,7 +130,7 @@ class TrainingRun:
 
 
 async def _end(process: Any) -> None:
-    """See that nothing outlives the worker."""
+    """See that nothing outlives the worker, nor what the training itself started."""
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -134,6 +140,13 @@ async def _end(process: Any) -> None:
     except asyncio.TimeoutError:
         pass
     finally:  # also when this wait is cancelled
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        _kill(process)
+
+
+def _kill(process: Any) -> None:
+    """Kill what is left of it and of its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # no group, or on macOS an ended one
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()

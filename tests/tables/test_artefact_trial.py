@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compute.artefact import ArtefactError
 from tables import artefact_trial
 from tables.artefact_trial import ArtefactTrial
+from tables.priority import NICENESS
 from tests.artefacts import MAX_BYTES, artefact, as_json, graph
 
 
@@ -114,7 +115,7 @@ def test_one_that_crashes_the_process_is_refused_and_the_next_is_tried(
     assert attempt(good, (b"crash", b"{}"), good) == ["", "trial: ONNX Runtime ended with SIGSEGV", ""]
 
 
-def test_the_process_ends_with_the_trial_and_before_it_nothing_is_started() -> None:
+def test_the_process_goes_second_ends_with_the_trial_and_is_not_started_before_it() -> None:
     async def whole() -> None:
         before = {child.pid for child in psutil.Process().children()}
         trial = ArtefactTrial(MAX_BYTES)
@@ -122,6 +123,9 @@ def test_the_process_ends_with_the_trial_and_before_it_nothing_is_started() -> N
         assert {child.pid for child in psutil.Process().children()} == before
         await trial.attempt(*artefact([1.0, 2.0]))
         (child,) = (c for c in psutil.Process().children() if c.pid not in before)
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) >= NICENESS
+        assert os.getsid(child.pid) == os.getsid(0)  # in another one its priority might count for nothing
+        assert os.getpgid(child.pid) != os.getpgrp()  # Ctrl-C in the terminal is for the worker
         await trial.close()
         assert not child.is_running()
 
