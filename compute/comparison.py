@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.evaluation_head import TASKS, Task
-from compute.evidence import LARGEST_LOG, log_e_value, mcnemar_p_value
+from compute.evidence import LARGEST_LOG, log_e_value, mcnemar_p_value, needed_e_value
 from compute.labels import finite_numbers
 from compute.moments import Flags, Floats
 
@@ -145,12 +145,14 @@ class Comparison:
             "e_value": math.exp(min(log_evidence, LARGEST_LOG)),
         }
 
-    def verdict(self, margin: float, significance: float, min_labels: int) -> tuple[bool, dict[str, Any]]:
+    def verdict(
+        self, margin: float, significance: float, min_labels: int, number: int = 1
+    ) -> tuple[bool, dict[str, Any]]:
         """Tell whether the challenger is better, and why.
 
-        It may be asked as often as one likes: that it ever says yes to a challenger that does not win more
-        pairs than it loses has a probability of at most `significance`. (Each of several challengers has its
-        own chance of that.)
+        It may be asked as often as one likes: that it ever says yes to any of a champion's challengers that
+        does not win more pairs than it loses has a probability of at most `significance`, however many there
+        are, as long as each has a number of its own.
 
         Parameters
         ----------
@@ -161,25 +163,27 @@ class Comparison:
             In (0, 1).
         min_labels : int
             Fewer are not enough, whatever they say.
+        number : int
+            Of this challenger among all of the champion (`compute/challenges.py`).
 
         Returns
         -------
         better : bool
         evidence : dict
-            `describe()`, the three arguments, `better`, and `reason`, a sentence.
+            `describe()`, the arguments (`number` as `challenger_number`), `e_value_needed`, `better`, and
+            `reason`, a sentence.
 
         Examples
         --------
         >>> comparison = Comparison("classification")
         >>> comparison.add(["a"] * 50, ["b"] * 20 + ["a"] * 30, ["a"] * 50)
         >>> better, evidence = comparison.verdict(margin=0.01, significance=0.01, min_labels=50)
-        >>> better, evidence["difference"], evidence["e_value"] > 100
+        >>> better, evidence["difference"], evidence["e_value"] > evidence["e_value_needed"]
         (True, 0.4, True)
         """
-        if not 0 < significance < 1:
-            raise ValueError(f"significance: must be between 0 and 1, received {significance}")
+        needed = needed_e_value(significance, number)
         evidence = self.describe()
-        difference, needed = evidence["difference"], 1.0 / significance
+        difference = evidence["difference"]
         if self.n_labels < min_labels:
             reason = f"{self.n_labels} labels, {min_labels} needed"
         elif difference is None or difference <= 0 or difference < margin:
@@ -191,7 +195,9 @@ class Comparison:
             reason = ""
         better = not reason
         given = {"margin": margin, "significance": significance, "min_labels": min_labels}
-        return better, {**evidence, **given, "better": better, "reason": reason or "better, with evidence"}
+        test = {"challenger_number": number, "e_value_needed": needed}
+        reason = reason or "better, with evidence"
+        return better, {**evidence, **given, **test, "better": better, "reason": reason}
 
     def encode(self) -> bytes:
         """Return the stored form: 68 bytes.

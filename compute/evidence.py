@@ -1,7 +1,8 @@
 """How strongly pairs speak for one of two versions: events on which just one of them was right.
 
-Owns the two tests. Both leave out the pairs on which the versions are even, and ask whether the others fall
-to one side as a fair coin would. Which pairs these are is in `compute/comparison.py`.
+Owns the two tests, and how much evidence a challenger needs. Both tests leave out the pairs on which the
+versions are even, and ask whether the others fall to one side as a fair coin would. Which pairs these are is
+in `compute/comparison.py`.
 
 Whoever looks at a p-value again and again, and stops as soon as it is small, sees a small one by chance
 sooner or later. A rule that looks every few seconds needs evidence that is valid at any time: a test
@@ -74,3 +75,36 @@ def log_e_value(n_wins: int, n_losses: int) -> float:
     n_pairs = n_wins + n_losses
     beta = float(special.betaln(n_wins + 1.0, n_losses + 1.0))
     return (n_pairs + 1) * math.log(2.0) + beta + math.log(upper)
+
+
+def needed_e_value(significance: float, number: int = 1) -> float:
+    """Return the evidence that the n-th challenger of a champion needs: n (n + 1) / significance.
+
+    Each of several tests has its own chance to err, and a champion may meet challengers for years. So the
+    n-th one, in whatever order and however many at once, is tested at the level significance / (n (n + 1)):
+    these add up to `significance` over all n there can ever be. That is then the bound of the probability
+    that any challenger which is no better is ever found better than this champion, whatever the tests have
+    to do with each other (alpha-spending, the online form of Bonferroni's correction; Tian and Ramdas 2021).
+
+    Parameters
+    ----------
+    significance : float
+        In (0, 1), for all challengers of a champion together.
+    number : int
+        From 1 on, given before the first pair was seen.
+
+    Raises
+    ------
+    ValueError
+        If either is out of bounds.
+
+    Examples
+    --------
+    >>> [round(needed_e_value(0.01, number)) for number in (1, 2, 3, 10)]
+    [200, 600, 1200, 11000]
+    """
+    if not 0 < significance < 1:
+        raise ValueError(f"significance: must be between 0 and 1, received {significance}")
+    if number < 1:
+        raise ValueError(f"number: must be 1 or more, received {number}")
+    return number * (number + 1) / significance

@@ -11,10 +11,11 @@ order them, and a record that somebody puts on the topic once more is no newer f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from compute.challenges import Turn
 from compute.decisions import Decision
 
 Rank = tuple[float, str]
@@ -88,6 +89,7 @@ class Ledger:
         self._by_decision = by_decision
         self._names: dict[str, _Name] = {}
         self._standings: dict[str, Standing] = {}
+        self._turns: dict[tuple[str, str], Turn] = {}
         self._split: tuple[Rank, Decision] | None = None
         self.last_at = 0.0
 
@@ -125,12 +127,12 @@ class Ledger:
             if self._split is None or rank >= self._split[0]:
                 self._split = rank, decision
             return
-        self._stand(decision.version, Standing(rank, decision.model, decision.action))
+        self._stand(key, decision.version, Standing(rank, decision.model, decision.action))
         if decision.action not in ("promote", "rollback"):
             return
         if decision.previous and decision.previous != decision.version:
             # It served, whoever brought it there: from now on it is a former champion.
-            self._stand(decision.previous, Standing(rank, decision.model, "replace"))
+            self._stand(key, decision.previous, Standing(rank, decision.model, "replace"))
         known = self._name(decision.model)
         # A record that stands there twice, by a producer's second attempt or on purpose, counts once.
         known.steps = [step for step in known.steps if step.key != key]
@@ -182,6 +184,10 @@ class Ledger:
                 for offset, version in known.records
             ]
         yield from sorted(claims, key=lambda claim: claim.rank, reverse=True)
+
+    def turns(self) -> Iterable[Turn]:
+        """Return what became of every version, each time, apart from splits."""
+        return self._turns.values()
 
     def challengers(self) -> list[tuple[str, str]]:
         """Return name and version of what challenges, the newest first; not whether it can."""
@@ -239,7 +245,8 @@ class Ledger:
         standing = self._standings.get(version)
         return standing is not None and standing.action == "retire"
 
-    def _stand(self, version: str, standing: Standing) -> None:
+    def _stand(self, key: str, version: str, standing: Standing) -> None:
+        self._turns[key, version] = Turn(standing.rank, standing.name, version, standing.action)
         known = self._standings.get(version)
         if known is None or standing.rank >= known.rank:
             self._standings[version] = standing

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aiokafka import ConsumerRecord
 
 from compute.artefact import ArtefactError
+from compute.challenges import number_challengers
 from compute.decisions import read_key
 from compute.ledger import Claim
 from compute.scoring import Model
@@ -114,6 +115,10 @@ class ModelsTable(ModelFollower):
     def describe_decisions(self, name: str = "") -> list[dict[str, Any]]:
         """Return the audit trail, newest first, of one model or of all; bounded."""
         return [item for item in self._decisions if name in ("", item["model"])]
+
+    def number_challengers(self, champion: str) -> dict[str, int]:
+        """Return by version which number each challenger of a champion has, see `compute/challenges.py`."""
+        return number_challengers(self._index.ledger.turns(), champion, self._settings.model)
 
     def published_at(self, name: str, version: str) -> float | None:
         """Return when a version came to the topic first, in epoch seconds; None where it is not known."""

@@ -41,7 +41,7 @@ COMPARE_OPTIONS = [
 
 _COMPARED = (
     *("champion", "challenger", "labels", "metric", "champion's", "challenger's"),
-    *("difference", "p-value", "e-value", "better"),
+    *("difference", "p-value", "e-value", "needed", "better"),
 )
 _AUDITED = ("time", "action", "model", "version", "previous", "by", "reason", "evidence")
 _N_EVIDENCE = 200
@@ -149,7 +149,7 @@ def _compared_row(item: Mapping[str, Any], evaluations: Iterable[Mapping[str, An
     return [
         *(item["champion"], item["challenger"], item["n_labels"], metric),
         *map(_number, values),
-        *(_number(item.get(field)) for field in ("difference", "p_value", "e_value")),
+        *(_number(item.get(field)) for field in ("difference", "p_value", "e_value", "e_value_needed")),
         "yes" if item.get("better") else "",
     ]
 

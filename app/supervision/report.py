@@ -126,7 +126,7 @@ def describe(app: Any, report: Report) -> dict[str, Any]:
         "comparisons": [
             {
                 **_describe_comparison(about, comparison),
-                "better": verdict(comparison, settings)[0],
+                **_describe_verdict(app.models, about, comparison, settings),
                 "current": _is_current(app.models, about),
             }
             for about, comparison in report.comparisons.items()
@@ -144,6 +144,13 @@ def _describe_comparison(about: Compared, comparison: Comparison) -> dict[str, A
     told = comparison.describe()
     metrics = {role: told.pop(role) for role in ("champion", "challenger")}
     return {**about._asdict(), **told, "metrics": metrics}
+
+
+def _describe_verdict(models: Any, about: Compared, comparison: Comparison, settings: Any) -> dict[str, Any]:
+    # What is no challenger, such as the online learner, is judged like the first one.
+    number = models.number_challengers(about.champion).get(about.challenger, 1)
+    _, evidence = verdict(comparison, settings, number)
+    return {name: evidence[name] for name in ("challenger_number", "e_value_needed", "better")}
 
 
 def describe_evaluations(models: Any, report: Report) -> list[dict[str, Any]]:
@@ -172,10 +179,10 @@ def role_of(models: Any, name: str, version: str) -> str:
     return role if role in ("champion", "challenger") else "former"
 
 
-def verdict(comparison: Comparison, settings: Any) -> tuple[bool, dict[str, Any]]:
-    """Tell whether a challenger is better by the rule for promotions, and on what evidence."""
+def verdict(comparison: Comparison, settings: Any, number: int) -> tuple[bool, dict[str, Any]]:
+    """Tell whether a champion's challenger of this number is better by the rule, and on what evidence."""
     return comparison.verdict(
-        settings.promotion_margin, settings.promotion_significance, settings.promotion_min_labels
+        settings.promotion_margin, settings.promotion_significance, settings.promotion_min_labels, number
     )
 
 

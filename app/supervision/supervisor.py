@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from app.supervision.report import ONLINE, Report, describe_evaluations, gather, verdict
+from app.supervision.report import BUILT_IN, Report, describe_evaluations, gather, verdict
 from app.supervision.training_run import TrainingRun
 from app.supervision.triggers import Triggers
 from app.web.health import why_not_ready
@@ -141,9 +141,10 @@ class Supervisor:
         champion = self._app.models.serving
         for challenger in self._app.models.challengers:
             for about, comparison in report.comparisons.items():
-                if not _is_of(about, champion, challenger):
+                number = self._app.models.number_challengers(about.champion).get(challenger.version)
+                if number is None or not _is_of(about, champion, challenger):
                     continue
-                better, evidence = verdict(comparison, self._settings)
+                better, evidence = verdict(comparison, self._settings, number)
                 if better and not self._was_champion(challenger.version):
                     outcome = await promote(
                         self._settings,
@@ -201,5 +202,5 @@ def _is_of(about: Compared, champion: Any, challenger: Any) -> bool:
     if (about.challenger_model, about.challenger) != (challenger.name, challenger.version):
         return False
     if champion is None:
-        return about.model not in (challenger.name, ONLINE)
+        return about.model == BUILT_IN
     return (about.model, about.champion) == (champion.name, champion.version)

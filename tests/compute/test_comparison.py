@@ -102,8 +102,9 @@ def test_a_challenger_is_better_by_labels_margin_and_evidence():
     better, evidence = comparison.verdict(margin=0.05, significance=0.01, min_labels=1000)
     assert better
     assert evidence["difference"] == 0.06
-    assert evidence["e_value"] > 100
+    assert evidence["e_value"] > evidence["e_value_needed"] == pytest.approx(200)
     assert (evidence["better"], evidence["margin"], evidence["min_labels"]) == (True, 0.05, 1000)
+    assert evidence["challenger_number"] == 1
     json.dumps(evidence, allow_nan=False)
 
 
@@ -112,7 +113,8 @@ def test_a_challenger_is_better_by_labels_margin_and_evidence():
     [
         ({"min_labels": 1001}, "1000 labels, 1001 needed"),
         ({"margin": 0.061}, "the difference is 0.06, at least 0.061 and above 0 needed"),
-        ({"significance": 1e-9}, "the evidence is .*, 1e\\+09 needed"),
+        ({"significance": 1e-9}, "the evidence is .*, 2e\\+09 needed"),
+        ({"number": 100}, "the evidence is .*, 1.01e\\+06 needed"),
     ],
 )
 def test_what_is_missing_is_said(options, reason):
@@ -183,8 +185,8 @@ def test_a_better_challenger_is_promoted():
 
 def test_a_difference_is_found_soon_after_there_is_evidence():
     n_needed = next(n for n in range(1, 500) if of_counts(challenger_only=n).verdict(0.0, 0.01, 0)[0])
-    assert log_e_value(n_needed, 0) >= math.log(100) > log_e_value(n_needed - 1, 0)
-    assert n_needed == 9
+    assert log_e_value(n_needed, 0) >= math.log(200) > log_e_value(n_needed - 1, 0)
+    assert n_needed == 11
 
 
 def test_evidence_beyond_what_json_holds_is_cut():
@@ -227,6 +229,8 @@ def test_wrong_tasks_numbers_and_levels_are_refused():
     assert comparison.encode() == Comparison("regression").encode()
     with pytest.raises(ValueError, match="significance: must be between 0 and 1, received 0"):
         comparison.verdict(0.0, 0, 10)
+    with pytest.raises(ValueError, match="number: must be 1 or more, received 0"):
+        comparison.verdict(0.0, 0.01, 10, 0)
 
 
 STORED = [

@@ -105,7 +105,8 @@ def state_of(table: ModelsTable) -> Any:
     roles = {version: table.role_of(version) for version in VERSIONS.values()}
     # Compaction may take the record that was the first of its version, a stranger the one that was the last.
     described = [{**item, "published_at": None, "offset": None} for item in table.describe()]
-    return serving, challengers, table.split, roles, described
+    numbers = {version: table.number_challengers(version) for version in VERSIONS.values()}
+    return serving, challengers, table.split, roles, described, numbers
 
 
 async def follow(test: Any, to: Any) -> Any:

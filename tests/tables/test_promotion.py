@@ -353,6 +353,25 @@ def test_the_newest_challengers_are_held_up_to_the_bound(log: Log) -> None:
     run(log, test, max_challengers=2)
 
 
+def test_a_champions_challengers_have_numbers_for_as_long_as_it_is_known(log: Log) -> None:
+    async def test(settings: Any, seen: Any) -> None:
+        await publish(settings, *made(1.0))
+        for weight in (2.0, 3.0):
+            await publish(settings, *made(weight), role="challenger")
+        assert (await seen()).number_challengers(V1) == {V2: 1, V3: 2}
+        await promote(settings, "pump", V3)
+        await publish(settings, *made(4.0), role="challenger")
+        assert (await seen()).number_challengers(V3) == {V2: 1, V4: 2}
+        await rollback(settings, "pump")
+        await retire(settings, "pump", V2)
+        table = await seen()
+        # All of them were held against it, or could have been: a retired one had its chance.
+        assert table.number_challengers(V1) == {V2: 1, V3: 2, V4: 3}
+        assert table.number_challengers("builtin-1") == {V2: 1, V3: 2, V4: 3}
+
+    run(log, test)
+
+
 def test_only_challengers_of_the_same_kind_fit(log: Log) -> None:
     async def test(settings: Any, seen: Any) -> None:
         other = made(2.0, kind="anomaly")
