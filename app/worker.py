@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn
 import faust
 from threadpoolctl import threadpool_limits
 
+from app.last_words import tell_why
 from app.settings import PREFIX, Settings
 from app.topics import StartError, ensure_topics
 from app.transactions import ensure_transactions
@@ -62,7 +63,11 @@ class Worker(faust.Worker):
         # the default of 700 would look through them a hundred times each second.
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
-        super().execute_from_commandline()
+        try:
+            super().execute_from_commandline()
+        except SystemExit as end:
+            tell_why(self, end)
+            raise
 
 
 def check_port(host: str, port: int) -> None:
