@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 MAX_NAME = 200
 """Characters of a class. Longer names are cut and told apart by a hash: what is kept of them is bounded."""
 
+LARGEST_NUMBER = 1e60
+"""A label beyond stands for a missing one, as the largest float64 does: nothing is measured in it."""
+
 _HASH_LENGTH = 16
 _MAX_BITS = 1023
 
@@ -64,13 +67,30 @@ def canonical_class(label: Any) -> str:
     raise ValueError(f"label: must be a string, boolean or finite number, received {_shown(label)}")
 
 
+def canonical_classes(labels: Sequence[Any]) -> list[str]:
+    """Return the names of classes, as `canonical_class` does; each is made once.
+
+    Parameters
+    ----------
+    labels : sequence of str, bool, int or float
+
+    Examples
+    --------
+    >>> canonical_classes([True, "spam", 1.0, 0])
+    ['1', 'spam', '1', '0']
+    """
+    # Labels that are equal have the same name, whatever their types.
+    names = {label: canonical_class(label) for label in set(labels)}
+    return [names[label] for label in labels]
+
+
 def numeric_label(label: Any) -> float:
     """Return the number that a label is.
 
     Raises
     ------
     ValueError
-        If it is not a finite number: text, however it reads, and booleans are none.
+        If it is not a number within `LARGEST_NUMBER`: text, however it reads, and booleans are none.
 
     Examples
     --------
@@ -78,16 +98,17 @@ def numeric_label(label: Any) -> float:
     (3.0, -2.5)
     >>> numeric_label("3")
     Traceback (most recent call last):
-    ValueError: label: must be a finite number, received '3'
+    ValueError: label: must be a number from -1e+60 to 1e+60, received '3'
     """
     if isinstance(label, np.generic):
         label = label.item()
     is_number = isinstance(label, float) or (isinstance(label, int) and not isinstance(label, bool))
     if is_number and not (isinstance(label, int) and label.bit_length() > _MAX_BITS):
         number = float(label)
-        if math.isfinite(number):
+        if abs(number) <= LARGEST_NUMBER:  # not NaN either
             return number
-    raise ValueError(f"label: must be a finite number, received {_shown(label)}")
+    bounds = f"{-LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}"
+    raise ValueError(f"label: must be a number from {bounds}, received {_shown(label)}")
 
 
 def finite_numbers(name: str, column: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:

@@ -14,6 +14,9 @@ import numpy as np
 
 from compute.moments import Flags, Floats, Integers, Moments, merge, no_moments, summarise
 
+LARGEST = 1e100
+"""Larger numbers count as this one: squares of a single one would leave no metric, now and for ever."""
+
 
 class NumberRows(NamedTuple):
     """Outcomes of n events.
@@ -39,7 +42,7 @@ class NumberTally:
     Attributes
     ----------
     absolute, squared : float
-        Sums of absolute and of squared errors. Squares of errors above 1e154 are infinite.
+        Sums of absolute and of squared errors.
     labels : Moments of shape (1, 1)
 
     Examples
@@ -63,13 +66,12 @@ class NumberTally:
         """Count events."""
         if not len(rows.labels):
             return
-        with np.errstate(over="ignore", invalid="ignore"):
-            errors = np.abs(rows.predictions - rows.labels)
-            self.absolute += float(errors.sum())
-            self.squared += float(np.square(errors).sum())
-            start, n_rows = np.zeros(1, np.int64), np.array([len(errors)])
-            found, _, _ = summarise(rows.labels[:, None], start, n_rows)
-            self.labels = merge(self.labels, found)
+        labels, predictions = (np.clip(part, -LARGEST, LARGEST) for part in rows)
+        errors = np.abs(predictions - labels)
+        self.absolute += float(errors.sum())
+        self.squared += float(np.square(errors).sum())
+        found, _, _ = summarise(labels[:, None], np.zeros(1, np.int64), np.array([len(errors)]))
+        self.labels = merge(self.labels, found)
 
     def merge(self, other: NumberTally) -> None:
         """Count all that another one counted, which stays as it is."""

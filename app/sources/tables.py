@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.sources.options import Columns, SourceOptions
-from app.sources.source import Event, Number, SourceError
+from app.sources.source import Event, Label, Number, SourceError
 from app.sources.times import to_epoch_seconds
 from compute.simulation import DEFAULT_START_SECONDS
 
@@ -48,7 +49,7 @@ def read_events(
     for chunk in chunks:
         keys = _keys(chunk, columns, options, source, entity, n_rows)
         times = _times(chunk, columns, options, source, n_rows)
-        labels = _plain(chunk[columns.label]) if columns.label else repeat(None)
+        labels = _labels(chunk[columns.label], source, n_rows) if columns.label else repeat(None)
         names = columns.features
         values = [_numbers(chunk[name], name, source, n_rows) for name in names]
         for key, time, label, row in zip(keys, times, labels, zip(*values, strict=True), strict=False):
@@ -101,7 +102,7 @@ def _numbers(column: pd.Series, name: str, source: str, n_before: int) -> list[N
             )
         column = numbers
     if pd.api.types.is_bool_dtype(column):
-        column = column.astype("int64")
+        column = column.astype("Int64")  # which some of them may lack
     if pd.api.types.is_integer_dtype(column) and not column.hasnans:
         return list(column.tolist())
     values = column.to_numpy(dtype=np.float64, na_value=math.nan)
@@ -114,5 +115,17 @@ def _numbers(column: pd.Series, name: str, source: str, n_before: int) -> list[N
     return list(values.tolist())
 
 
-def _plain(column: pd.Series) -> list[Any]:
-    return [None if value != value else value for value in column.astype(object).tolist()]
+def _labels(column: pd.Series, source: str, n_before: int) -> list[Label]:
+    """Return text, numbers and booleans, None for empty cells."""
+    labels: list[Label] = []
+    for row, (value, is_empty) in enumerate(
+        zip(column.astype(object).tolist(), column.isna().tolist(), strict=True)
+    ):
+        plain = value.item() if isinstance(value, np.generic) else value
+        if isinstance(plain, Decimal):
+            plain = float(plain)
+        if not is_empty and not isinstance(plain, str | int | float):
+            where = f"{source}: column {str(column.name)!r}, row {n_before + row + 1}"
+            raise SourceError(f"{where}: {str(value)[:50]!r} is no label: text, number or boolean needed")
+        labels.append(None if is_empty else plain)
+    return labels

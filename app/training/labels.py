@@ -6,22 +6,22 @@ not later than the delay after the event. It is filled before the events are rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import msgspec
+from compute.label_reading import decode_labels
 
-
-class _Value(msgspec.Struct):
-    id: str
-    label: str | int | float | bool
+_MAX_BYTES = 2**31
 
 
 class _Held(NamedTuple):
     label: Any
     record_ms: int
-    key_hash: int
+
+
+_Place = tuple[int, int]
+"""Offset of an event, and a hash of the key that its label came with: another entity's is not its label."""
 
 
 class FirstLabels:
@@ -59,9 +59,8 @@ class FirstLabels:
         self._topic = topic
         self._delay_ms = delay_seconds * 1_000
         self._n_most = n_most
-        self._held: dict[int, dict[int, _Held]] = {}
+        self._held: dict[int, dict[_Place, _Held]] = {}
         self._lowest: dict[int, int] = {}
-        self._decode = msgspec.json.Decoder(_Value).decode
         self.n_unreadable = 0
         self.n_late = 0
         self.n_forgotten = 0
@@ -73,33 +72,37 @@ class FirstLabels:
         """Take no labels of events before an offset."""
         self._lowest[partition] = offset
 
-    def add(self, records: Iterable[Any]) -> None:
+    def add(self, records: Sequence[Any]) -> None:
         """Add records of the labels topic, in the order of their offsets."""
-        for record in records:
-            try:
-                value = self._decode(record.value)
-                topic, partition, offset = value.id.rsplit("-", 2)
-                place = int(offset)
-                # The same key is in the same partition of both topics; any other record is somebody else's.
-                if topic != self._topic or int(partition) != record.partition or record.key is None:
-                    raise ValueError
-            except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError):
+        batch = decode_labels(
+            [record.key for record in records], [record.value for record in records], max_bytes=_MAX_BYTES
+        )
+        self.n_unreadable += len(batch.rejected)
+        events = zip(
+            *(batch.index.tolist(), batch.topics, batch.partitions.tolist(), batch.offsets.tolist()),
+            batch.labels,
+            strict=True,
+        )
+        for position, topic, partition, offset, label in events:
+            record = records[position]
+            # The same key is in the same partition of both topics; any other record is somebody else's.
+            if topic != self._topic or partition != record.partition:
                 self.n_unreadable += 1
                 continue
-            if place < self._lowest.get(record.partition, 0):
+            if offset < self._lowest.get(partition, 0):
                 continue
-            held = self._held.setdefault(record.partition, {})
-            held.setdefault(place, _Held(value.label, record.timestamp, crc32(record.key)))
+            held = self._held.setdefault(partition, {})
+            held.setdefault((offset, crc32(record.key)), _Held(label, record.timestamp))
             if len(held) >= 2 * self._n_most:
-                self._forget_oldest(record.partition)
+                self._forget_oldest(partition)
 
     def find(self, record: Any) -> Any:
         """Return the label of an event's record, or None."""
         if record.offset < self._lowest.get(record.partition, 0):
             self.n_forgotten += 1
             return None
-        found = self._held.get(record.partition, {}).get(record.offset)
-        if found is None or found.key_hash != crc32(record.key):
+        found = self._held.get(record.partition, {}).get((record.offset, crc32(record.key)))
+        if found is None:
             return None
         if found.record_ms - record.timestamp > self._delay_ms:
             self.n_late += 1
@@ -108,6 +111,7 @@ class FirstLabels:
 
     def _forget_oldest(self, partition: int) -> None:
         held = self._held[partition]
-        kept = sorted(held)[-self._n_most :]
-        self._held[partition] = {offset: held[offset] for offset in kept}
-        self._lowest[partition] = kept[0]  # what is forgotten once does not come back as a first one
+        # What is forgotten once does not come back as a first one: nor does any other of the same event.
+        bound = sorted(held)[-self._n_most - 1][0]
+        self._held[partition] = {place: label for place, label in held.items() if place[0] > bound}
+        self._lowest[partition] = bound + 1

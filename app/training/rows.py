@@ -7,8 +7,9 @@ functions of the score hop, in the order of its partition; so a row is what a mo
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ class Tally:
     Attributes
     ----------
     n_events : int
-    n_rejected : int
-        Those that would be dead letters.
+    rejected : Counter of str
+        Those that would be dead letters, by code.
     n_outside : int
         Those before or after the times asked for; they taught the statistics.
     n_warming_up : int
@@ -52,13 +53,18 @@ class Tally:
     """
 
     n_events: int = 0
-    n_rejected: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
     n_outside: int = 0
     n_warming_up: int = 0
     n_unlabelled: int = 0
     n_older: int = 0
     n_unusable: int = 0
     n_late_labels: int = 0
+
+    @property
+    def n_rejected(self) -> int:
+        """Events that would be dead letters."""
+        return self.rejected.total()
 
     def __str__(self) -> str:
         """Tell what was left out, and why."""
@@ -67,8 +73,8 @@ class Tally:
             "older than enough labels": self.n_older,
             "without a label": self.n_unlabelled,
             "warming up": self.n_warming_up,
-            "refused as dead letters": self.n_rejected,
-            "with a label of another kind": self.n_unusable,
+            f"refused as dead letters ({', '.join(sorted(self.rejected))})": self.n_rejected,
+            "with a label that is no usable number": self.n_unusable,
         }
         told = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items() if n) or "none left out"
         late = f"; {self.n_late_labels:,} labels came too late" if self.n_late_labels else ""
@@ -164,13 +170,13 @@ class Rows:
             feature_names=partition.columns.features,
         )
         self.tally.n_events += len(records)
-        self.tally.n_rejected += len(events.rejected)
+        self.tally.rejected.update(fault.code for fault in events.rejected)
         if len(events.index):
             met = meet(records, partition, events, self._settings)
             partition.columns.assign(met.learnt)
             partition.mark_changed(met.slots)
             partition.watermark = met.watermark
-            self.tally.n_rejected += len(met.faults)
+            self.tally.rejected.update(code for _, code, _ in met.faults)
             if len(met.rows.keys):
                 first = float(met.rows.timestamps.min())
                 self.first_seconds[number] = min(first, self.first_seconds.get(number, first))
@@ -185,8 +191,8 @@ class Rows:
         own: Mapping[int, Any],
         names: tuple[str, ...],
     ) -> None:
-        labels = self._labels(records, rows, own, names)
         inside = (rows.timestamps >= self._wanted.from_seconds) & (rows.timestamps < self._wanted.to_seconds)
+        labels = self._labels(records, rows, own, names, inside.tolist())
         is_normalised = self._wanted.normaliser == "window"
         to_target = _TARGETS[self._wanted.task]
         chosen, targets = [], []
@@ -214,11 +220,14 @@ class Rows:
         rows: Any,
         own: Mapping[int, Any],
         names: tuple[str, ...],
+        inside: list[bool],
     ) -> list[Any]:
         target = self._wanted.target
         if target == OWN_LABEL:
-            places = rows.position.tolist()
-            return [own[place] if place in own else self._later(records[place]) for place in places]
+            return [
+                None if not is_inside else own[place] if place in own else self._later(records[place])
+                for place, is_inside in zip(rows.position.tolist(), inside, strict=True)
+            ]
         if target not in names:
             return [None] * len(rows.keys)
         values = rows.matrix[:, names.index(target)].tolist()

@@ -86,6 +86,8 @@ class _Gathering:
     async def gather(self) -> Gathered:
         begins, latest = await self._events.begins(), await self._events.latest()
         wanted = self._wanted
+        _check_partitions("--from", wanted.from_offsets, begins)
+        _check_partitions("--to", wanted.to_offsets, begins)
         if wanted.from_offsets:
             starts = _named(wanted.from_offsets, self._events.partitions)
             return await self._attempt({number: starts.get(number, latest[number]) for number in latest})
@@ -143,6 +145,12 @@ class _Gathering:
             found.add(records)
             self._on_read(0)
         return found
+
+
+def _check_partitions(option: str, offsets: Wanted, known: Offsets) -> None:
+    unknown = [number for number in offsets if number is not None and number not in known]
+    if unknown:
+        raise StartError(f"{option}: the topic has partitions 0 to {max(known)}, received {unknown[0]}")
 
 
 def _named(offsets: Wanted, partitions: list[int]) -> dict[int, int]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
@@ -80,6 +81,34 @@ def test_parquet_with_dates_of_its_own(tmp_path: Path) -> None:
         Event(b"7", 1_767_225_600.25, {"heat": 1.5, "on": 1}),
         Event(b"8", 1_767_225_601.0, {"heat": None, "on": 0}),
     ]
+
+
+def test_labels_of_a_parquet_file_are_text_numbers_and_booleans(tmp_path: Path) -> None:
+    columns = {
+        "category": pd.Categorical(["u", None]),
+        "flag": pd.array([True, None], dtype="boolean"),
+        "money": [Decimal("1.5"), None],
+        "when": pd.to_datetime(["2026-01-01", None]),
+    }
+    path = str(tmp_path / "a.parquet")
+    pd.DataFrame({"heat": [1.0, 2.0], **columns}).to_parquet(path)
+
+    def labels(column: str) -> list[object]:
+        return [event.label for event in open_source(path, SourceOptions(label_column=column))]
+
+    assert [labels(column) for column in ("category", "flag", "money")] == [
+        ["u", None],
+        [True, None],
+        [1.5, None],
+    ]
+    assert [event.features["flag"] for event in open_source(path, SourceOptions(label_column="money"))] == [
+        1,
+        None,
+    ]
+    error = error_of(path, SourceOptions(label_column="when"))
+    assert error == (
+        f"{path}: column 'when', row 1: '2026-01-01 00:00:00' is no label: text, number or boolean needed"
+    )
 
 
 def test_flat_json_lines_are_rows(write: Callable[[str, str], str]) -> None:

@@ -42,6 +42,11 @@ def test_a_label_of_another_entity_is_none() -> None:
     assert labels_of(label(0, b"b", 7, "x")).find(asked(7)) is None
 
 
+def test_a_label_with_another_key_does_not_stand_in_the_way_of_the_right_one() -> None:
+    found = labels_of(label(0, b"b", 7, "x"), label(1, b"a", 7, "y"), label(2, b"a", 7, "z"))
+    assert found.find(asked(7)) == "y"
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -57,6 +62,9 @@ def test_a_label_of_another_entity_is_none() -> None:
         b'{"id": "events-1-7", "label": 1}',
         b'{"id": "events-0-x", "label": 1}',
         b'{"id": "7", "label": 1}',
+        b'{"id": "events-0-07", "label": 1}',
+        b'{"id": "events-0-7", "label": ""}',
+        b'{"id": "events-0-7", "label": "%s"}' % (b"x" * 201),
         None,
     ],
 )
@@ -81,5 +89,5 @@ def test_labels_of_the_newest_events_are_held_and_no_more() -> None:
 def test_labels_of_events_that_are_not_read_are_not_held() -> None:
     found = FirstLabels("events", DELAY_MS / 1_000, n_most=50)
     found.begin_at(0, 100)
-    found.add(label(offset, b"a", offset, 1) for offset in range(103))
+    found.add([label(offset, b"a", offset, 1) for offset in range(103)])
     assert len(found) == 3

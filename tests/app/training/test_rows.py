@@ -74,6 +74,7 @@ def test_rows_are_what_a_model_would_be_given_while_serving() -> None:
         assert inputs == pytest.approx([told["heat"], told["flow"]], rel=1e-9, abs=1e-9)
     n_refused = len(records) - len(published)
     assert rows.tally.n_rejected == n_refused > 10
+    assert f"refused as dead letters ({', '.join(sorted(rows.tally.rejected))})" in str(rows.tally)
     assert rows.tally.n_warming_up == len(published) - len(served) > 0
 
 
