@@ -29,7 +29,7 @@ class Totals(TypedDict):
 
     n_events: int
     n_predictions: int
-    n_alerts: int
+    n_alerts: int  # that fired; one that is resolved is the same alert
     n_dead_letters: dict[str, int]
     events_per_second: float
 
@@ -172,7 +172,9 @@ class Metrics:
         return Totals(
             n_events=_sum(self._events),
             n_predictions=_sum(self._predictions),
-            n_alerts=_sum(self._alerts),
+            n_alerts=int(
+                sum(each.value for each in _samples(self._alerts) if each.labels["state"] == "firing")
+            ),
             n_dead_letters={
                 sample.labels["code"]: int(sample.value) for sample in _samples(self._dead_letters)
             },

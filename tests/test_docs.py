@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from agents.metrics import Metrics
 from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +31,50 @@ def test_every_setting_is_documented_with_its_default() -> None:
             assert documented == "", name
         elif name != "token":
             assert documented == str(default), name
+
+
+def test_every_setting_is_documented_with_its_bounds_and_choices() -> None:
+    rows = re.findall(
+        r"^\| `NOWCAST_(\w+)` \| [^|]*\| ([^|]*)\| (.*) \|$", (ROOT / "docs/settings.md").read_text(), re.M
+    )
+    assert len(rows) == len(Settings.model_fields)
+    for name, bounds, meaning in rows:
+        field = Settings.model_fields[name.lower()]
+        assert bounds.strip() == describe_bounds(field.metadata), name
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        for choice in filter(None, choices):
+            assert f"`{choice}`" in meaning, name
+
+
+def describe_bounds(metadata: list[Any]) -> str:
+    known = {
+        name: getattr(rule, name) for rule in metadata for name in ("gt", "ge", "le") if hasattr(rule, name)
+    }
+    text = {name: f"{value:,.12g}" for name, value in known.items()}
+    match sorted(text):
+        case []:
+            return ""
+        case ["ge"]:
+            return f"at least {text['ge']}"
+        case ["ge", "le"]:
+            return f"{text['ge']} to {text['le']}"
+        case ["gt"]:
+            return f"above {text['gt']}"
+        case ["gt", "le"]:
+            return f"above {text['gt']}, at most {text['le']}"
+    raise AssertionError(f"say how {sorted(text)} are written")
+
+
+def test_every_view_and_every_metric_is_documented() -> None:
+    rows = set(re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/operating.md").read_text(), re.M))
+    views = {
+        path
+        for file in (ROOT / "app/web").glob("*.py")
+        for path in re.findall(r'app\.page\(f?"([^"]+)"', file.read_text())
+    }
+    views |= {"/", "/api/evaluations"}  # whose paths are constants
+    metrics = {metric.name for metric in Metrics().registry.collect() if metric.name.startswith("nowcast_")}
+    assert rows == metrics | {path.replace("{key:.+}", "{key}") for path in views}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -20,6 +20,7 @@ from app.commands.one_shot import OneShot, iso_time
 from app.topics import StartError, ensure_topics
 from compute.artefact import ArtefactError, embedded_metadata, load_artefact
 from compute.metadata import parse_metadata
+from compute.scoring import Model
 from tables.artefact_records import pack_metadata, publish
 
 _HEADERS = ("name", "version", "kind", "features", "bytes", "published at", "serving", "role")
@@ -97,8 +98,16 @@ async def publish_file(
     command.say(
         f"{model.name} version {model.version} ({model.kind}, {len(model.features)} features, "
         f"{size:,} bytes) published to {settings.topic_models} at offset {offset}"
-        f"{' as a challenger' if challenger else ''}"
+        f"{' as a challenger' if challenger else ''}{describe_score(model)}"
     )
+
+
+def describe_score(model: Model) -> str:
+    """Say which class alerts are about: a wrong order of classes is seen by nothing else."""
+    if not model.classes:
+        return ""
+    positive = model.metadata.output.positive
+    return f"; its score is the probability of {(model.classes[-1] if positive is None else positive)!r}"
 
 
 def gather_metadata(

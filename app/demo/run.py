@@ -44,7 +44,7 @@ class DemoOptions:
 async def run_demo(options: DemoOptions) -> int:
     """Run the demo; the exit code is 0 when every event has its prediction or dead letter.
 
-    A scenario that tells a story has to come to its end too.
+    A scenario that tells a story has to come to its end too, unless a person stops it.
 
     Raises
     ------
@@ -75,6 +75,7 @@ async def run_demo(options: DemoOptions) -> int:
             await ensure_topics(settings)
             async with _watching(settings, story) as watcher:
                 if not await worker.wait_until_ready(stopping):
+                    print("  stopped before the worker was ready", flush=True)
                     return 0
                 print(f"\n  Dashboard: {url}/\n", flush=True)
                 screen = Screen(watcher)
@@ -87,10 +88,12 @@ async def run_demo(options: DemoOptions) -> int:
     screen.say(f"\n{summary}")
     if not complete:
         print(f"nowcast: the worker did not answer every event{log}", file=sys.stderr)
-    if story is not None and not story.is_complete:
+    if story is not None and not story.is_complete and not stopping.is_set():  # who stops it has seen enough
         complete = False
         print(
-            "nowcast: not all of it happened; it takes two minutes, more on a busy machine", file=sys.stderr
+            f"nowcast: not all of it happened in {sent.seconds:.0f} s; it takes some two minutes, more on a "
+            "busy machine: let it run longer (SECONDS), or until Ctrl-C",
+            file=sys.stderr,
         )
     return 0 if complete else 1
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from app.demo.story import Story
 from app.demo.watcher import Watcher
 from app.replay import ReplaySummary
 
@@ -47,8 +48,7 @@ class Screen:
             f"{self._rate:,.0f}/s"
         )
         if story is not None:
-            accuracy = "unknown" if story.accuracy is None else f"{story.accuracy:.3f}"
-            line += f"  labels {story.n_labels:,}  accuracy {accuracy}"
+            line += f"  labels {story.n_labels:,}  accuracy {describe_accuracy(story)}"
         if self.out.isatty():
             self.out.write(f"\r\x1b[K{line}")
             self.out.flush()
@@ -60,6 +60,25 @@ class Screen:
         """Print a line of its own."""
         start = "\r\x1b[K" if self.out.isatty() else ""
         print(start + text, file=self.out, flush=True)
+
+
+def describe_accuracy(story: Story) -> str:
+    """Say how good what serves is over the window: the model, or the built-in detector before there is one.
+
+    Examples
+    --------
+    >>> story = Story()
+    >>> describe_accuracy(story)
+    'unknown'
+    >>> value = {"role": "built-in", "group": "", "version": "builtin-1", "window": {"accuracy": 0.8125}}
+    >>> story.add_evaluation(value, 0.0)
+    >>> describe_accuracy(story)
+    '0.812 (built-in detector)'
+    """
+    if story.accuracy is not None:
+        return f"{story.accuracy:.3f}"
+    built_in = story.accuracy_built_in
+    return "unknown" if built_in is None else f"{built_in:.3f} (built-in detector)"
 
 
 def describe_alert(alert: dict[str, Any]) -> str:

@@ -51,6 +51,8 @@ class Story:
     ----------
     n_labels : int
         Labels seen.
+    accuracy_built_in : float or None
+        Accuracy over the window of the built-in detector, which serves before the first model.
 
     Examples
     --------
@@ -76,6 +78,7 @@ class Story:
         self._lines: list[str] = []
         self._n_told = 0
         self.n_labels = 0
+        self.accuracy_built_in: float | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -139,6 +142,8 @@ class Story:
     def add_evaluation(self, value: Mapping[str, Any], at: float) -> None:
         """Take note of an evaluation; what counts is the accuracy over the window of the one that serves."""
         accuracy = value["window"].get("accuracy")
+        if value["role"] == "built-in" and not value["group"] and accuracy is not None:
+            self.accuracy_built_in = accuracy
         if value["role"] != "champion" or value["group"] or accuracy is None:
             return
         self._measured.append(_Measured(at, value["version"], accuracy))

@@ -21,7 +21,10 @@ function timeTicks(start, end, n) {
 
 function valueScale(values, share) {
   const lowest = Math.min(...values), highest = Math.max(...values);
-  if (share) return { low: Math.max(0, Math.min(0.9, Math.floor(lowest * 10 - 0.1) / 10)), high: 1, step: lowest < 0.45 ? 0.2 : 0.1 };
+  if (share) {
+    const low = Math.max(0, Math.min(0.9, Math.floor(lowest * 10 - 0.1) / 10));
+    return { low, high: 1, step: low < 0.4 ? 0.2 : low < 0.75 ? 0.1 : low < 0.85 ? 0.05 : 0.02 };
+  }
   const size = 10 ** Math.floor(Math.log10(highest || 1));
   const step = [0.2, 0.5, 1, 2, 5].map((one) => one * size).find((one) => highest / one <= 6);
   return { low: 0, high: Math.ceil((1.02 * highest || 1) / step) * step, step };
@@ -95,7 +98,7 @@ export class Chart {
     const made = [];
     for (let value = low; value <= high + 1e-9; value += step) {
       made.push(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-        svg("text", { class: "tick end", x: LEFT - 8, y: y(value) + 4 }, share ? value.toFixed(1) : String(+value.toPrecision(3))));
+        svg("text", { class: "tick end", x: LEFT - 8, y: y(value) + 4 }, share ? value.toFixed(step < 0.1 ? 2 : 1) : String(+value.toPrecision(3))));
     }
     for (const [at, text] of timeTicks(start, end, Math.max(2, Math.floor(width / 110)))) {
       made.push(svg("text", { class: "tick middle", x: Math.min(x(at), width - 26), y: height - 8 }, text));

@@ -58,6 +58,12 @@ export function number(value, digits = 5) {
   return size >= 1e7 || size < 1e-4 ? value.toExponential(Math.min(digits, 4) - 1) : String(+value.toPrecision(digits));
 }
 
+// Probabilities and distances: three digits say it all, and columns stay narrow.
+export const score = (value) => number(value, 3);
+
+// Hashes are known by their first characters; names such as that of the built-in detector stand as they are.
+export const short = (version) => (/^[0-9a-f]{12,}$/.test(version) ? version.slice(0, 8) : String(version).slice(0, 20));
+
 export function time(seconds) {
   const date = new Date(seconds * 1000);
   return Number.isNaN(date.getTime()) ? number(seconds) : date.toISOString().slice(0, 19).replace("T", " ");

@@ -1,7 +1,7 @@
 // Models on labelled events: how good each version is and was, what was decided about it, what drifts, what trains.
 
 import { Chart } from "./page-chart.js";
-import { $, element, number, plural, svg, table, time } from "./page-elements.js";
+import { $, element, number, plural, short, svg, table, time } from "./page-elements.js";
 
 const FEW_LABELS = 30, N_DECISIONS = 15, MAX_CLASSES = 6;
 const ROLES = ["champion", "challenger", "online", "built-in", "former"];
@@ -10,15 +10,20 @@ const METRICS = {
     ["recall", "recall"], ["F1", "f1"], ["log loss", "log_loss"], ["ROC AUC", "roc_auc"]],
   regression: [["MAE", "mae"], ["RMSE", "rmse"], ["R²", "r2"]],
 };
+// The chart's measures, as the history has them.
+const MEASURES = {
+  classification: [["accuracy", "accuracy"], ["balanced_accuracy", "balanced accuracy"], ["f1", "F1"], ["roc_auc", "ROC AUC"]],
+  regression: [["rmse", "root mean squared error"], ["mae", "mean absolute error"]],
+};
+const SHARES = new Set(["accuracy", "balanced_accuracy", "f1", "roc_auc"]);
 const PAST = { promote: "promoted", rollback: "rolled back", challenge: "challenges", retire: "retired", split: "split" };
 
 const colours = new Map();  // of a version, for as long as the page is open
 const drifted = new Map();  // times at which drift fired, by partition or alert: a view only knows what is new
 const shown = new Map();    // what each part shows, so that what did not change keeps its selection and focus
-let chart = null;
+const chosen = {};          // the measure that was chosen, by task
+let chart = null, charted = null;
 
-// Hashes are known by their first characters; names such as that of the built-in detector stand as they are.
-const short = (version) => (/^[0-9a-f]{12,}$/.test(version) ? version.slice(0, 8) : String(version).slice(0, 20));
 const clock = (seconds) => time(seconds).slice(11);
 const fixed = (value) => (typeof value === "number" ? (Math.abs(value) < 1000 ? value.toFixed(3) : number(value)) : "–");
 const tiny = (p) => (p === null || p === undefined ? "–" : p < 1e-300 ? "< 1e-300" : p < 0.001 ? p.toExponential(0) : p.toFixed(3));
@@ -53,10 +58,24 @@ function roleBadge(role) {
   return element("span", "badge " + kind, role);
 }
 
-// The measure of the chart: that of the champion's newest point.
-function measureOf(history) {
-  const newest = history.findLast((one) => one.role === "champion") ?? history.at(-1);
-  return newest && typeof newest.accuracy !== "number" ? "rmse" : "accuracy";
+// What the chart may show is what the newest point of the champion has; the first is shown until another is chosen.
+function offerMeasures(history) {
+  const newest = history.findLast((one) => one.role === "champion") ?? history.at(-1) ?? {};
+  const task = typeof newest.rmse === "number" ? "regression" : "classification";
+  const offered = MEASURES[task].filter(([key]) => typeof newest[key] === "number");
+  if (!offered.some(([key]) => key === chosen[task])) chosen[task] = offered[0]?.[0] ?? MEASURES[task][0][0];
+  const select = $("measure"), key = JSON.stringify([task, offered]);
+  if (select.dataset.offered !== key) {
+    select.dataset.offered = key;
+    select.replaceChildren(...offered.map(([name, words]) => {
+      const made = element("option", "", words);
+      made.value = name;
+      return made;
+    }));
+    select.value = chosen[task];
+    select.onchange = () => { chosen[task] = select.value; showChart(...charted); };
+  }
+  return chosen[task];
 }
 
 function linesOf(history, measure) {
@@ -99,24 +118,23 @@ function marksOf(decisions, drift, alerts) {
 }
 
 function showChart({ history, decisions, drift }, alerts) {
-  const measure = measureOf(history), lines = linesOf(history, measure);
+  charted = [{ history, decisions, drift }, alerts];
+  const measure = offerMeasures(history), lines = linesOf(history, measure);
   $("chart-part").hidden = !lines.length;
   if (!lines.length) return;
   const marks = marksOf(decisions, drift, alerts);
-  const share = measure === "accuracy";
-  $("chart-title").textContent = (share ? "Accuracy" : "Root mean squared error") + " over the window";
-  const roles = [...new Set(lines.map((line) => line.role))];
+  const share = SHARES.has(measure);
   $("legend").replaceChildren(...lines
     .sort((a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role))
     .map((line) => element("li", "row tight", element("span", "swatch " + line.colour), element("span", "mono", line.name),
-      element("span", "soft", `${line.model}, ${line.role}`), element("strong", "", fixed(line.points.at(-1).value)))));
+      element("span", "soft", line.model === line.role ? line.role : `${line.model}, ${line.role}`), element("strong", "", fixed(line.points.at(-1).value)))));
   chart ??= new Chart($("chart"));
   const label = `${measure} over time of ${plural(lines.length, "version")}: ` +
     lines.map((line) => `${line.name} (${line.role}) ${fixed(line.points.at(-1).value)}`).join(", ") + "; " +
     marks.map((mark) => `${mark.text} at ${clock(mark.time)}`).join(", ");
   // Faint lines first: what serves is drawn over them.
   const order = [...lines].sort((a, b) => ROLES.indexOf(b.role) - ROLES.indexOf(a.role));
-  chart.draw({ lines: order, marks, share, label, roles });
+  chart.draw({ lines: order, marks, share, label });
 }
 
 function twoFold(window, ever) {
@@ -178,7 +196,8 @@ function showMatrix({ evaluations }) {
 }
 
 // The p-value is that of one look; the e-value may be looked at at any time, and decides.
-const evidenceOf = (one) => `McNemar p ${tiny(one.p_value)}, e-value ${one.e_value >= 1e5 ? one.e_value.toExponential(0) : number(one.e_value, 2)}`;
+const evidenceOf = (one) => `McNemar p ${tiny(one.p_value)}, e-value ${one.e_value >= 1e5 ? one.e_value.toExponential(0) : number(one.e_value, 2)}` +
+  (typeof one.e_value_needed === "number" ? ` of ${number(one.e_value_needed, 3)} needed` : "");
 
 function split(left, right) {
   const total = Math.max(left + right, 1), width = 200;
@@ -218,7 +237,8 @@ function showTraining({ training, labels }) {
     const running = training.state === "running";
     const words = running ? `since ${clock(last.started_at)}` : `${last.outcome}, ${clock(last.started_at)} to ${clock(last.finished_at)}`;
     return [element("div", "row", element("span", "badge " + (running ? "" : "dim"), training.state), element("span", "", words)),
-      ...(last.reason ? [element("p", "soft", `Because of ${last.reason}.`)] : [])];
+      ...(last.reason ? [element("p", "soft", `Because of ${last.reason}.`)] : []),
+      ...(last.output?.length ? [element("p", "soft output", last.output.join("\n"))] : [])];
   });
   const counts = Object.entries(labels).filter(([name, n]) => name !== "joined" && n > 0);
   put("labels", labels, () => (Object.values(labels).some((n) => n > 0)
@@ -266,7 +286,7 @@ function evidenceText(evidence) {
       `difference ${fixed(evidence.difference)}, ${evidenceOf(evidence)}`;
   }
   return Object.entries(evidence ?? {}).filter(([, value]) => value !== null && typeof value !== "object")
-    .map(([name, value]) => `${name.replaceAll("_", " ")} ${number(value, 4)}`).join(", ");
+    .map(([name, value]) => `${name.replace(/^n_/, "").replaceAll("_", " ")} ${number(value, 4)}`).join(", ");
 }
 
 function decisionItem(one) {

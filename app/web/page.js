@@ -1,9 +1,9 @@
 // Asks the JSON views every two seconds and shows what they say.
 
-import { $, ask, element, number, plural, svg, table, time } from "./page-elements.js";
+import { $, ask, element, number, plural, score, short, svg, table, time } from "./page-elements.js";
 import { showLearning } from "./page-learning.js";
 
-const POLL_MS = 2000, N_ALERTS = 30, N_FIRST_ALERTS = 1000, N_RATES = 60;
+const POLL_MS = 2000, N_ALERTS = 30, N_FIRST_ALERTS = 1000, N_RATES = 60, N_FIRST_RATES = 10;
 const rates = [];
 let entityKey = null;
 let nAsked = 0;
@@ -22,13 +22,13 @@ function keyButton(key) {
 }
 
 function reason(item) {
-  return `${item.feature} ${number(item.value)}, expected ${number(item.mean)} ± ${number(item.stddev)} ` +
+  return `${item.feature} ${number(item.value, 4)}, expected ${number(item.mean, 4)} ± ${number(item.stddev, 3)} ` +
     `(${Math.round(100 * item.share)}%)`;
 }
 
 function alertItem(alert) {
   const head = element("div", "row", severityBadge(alert), keyButton(alert.key),
-    element("span", "soft", "score " + number(alert.score)),
+    element("span", "soft", "score " + score(alert.score)),
     element("time", "soft end", time(alert.timestamp)));
   const item = element("li", "", head);
   const why = alert.state === "firing" ? alert.reasons : [];
@@ -43,8 +43,9 @@ const host = (url) => url.replace(/^https?:\/\//, "");
 
 function drawRates() {
   const top = Math.max(...rates, 1);
-  const first = N_RATES - rates.length; // the newest is always at the right end
-  const points = rates.map((rate, i) => `${(120 * (first + i)) / (N_RATES - 1)} ${31 - (28 * rate) / top}`);
+  const step = 120 / (Math.max(rates.length, N_FIRST_RATES) - 1);
+  const first = 120 - step * (rates.length - 1); // the newest is always at the right end
+  const points = rates.map((rate, i) => `${first + step * i} ${31 - (28 * rate) / top}`);
   $("spark").replaceChildren(svg("path", { d: points.length > 1 ? "M" + points.join("L") : "" }));
 }
 
@@ -64,7 +65,6 @@ function showWorkers({ workers, unanswered }) {
   $("alerts").textContent = number(sum(workers, "n_alerts"));
   $("dead").textContent = number(nDead);
   $("entities").textContent = number(sum(workers, "n_entities"));
-  $("nothing").hidden = sum(workers, "n_events") + sum(workers, "n_entities") > 0;
   const state = (worker) =>
     element("span", "badge " + (worker.state === "ready" ? "good" : "warning"), worker.state);
   const rows = workers.map((worker) => [host(worker.url), state(worker), worker.partitions.join(", ") || "none",
@@ -74,10 +74,14 @@ function showWorkers({ workers, unanswered }) {
     table("", ["worker", "state", "partitions", "#entities", "#events/s"], rows));
   const codes = Object.entries(dead).sort((a, b) => b[1] - a[1]);
   $("dead-list").replaceChildren(codes.length
-    ? table("", ["code", "#events"], codes.map(([code, n]) => [code, number(n)]))
+    ? element("div", "", table("", ["code", "#events"], codes.map(([code, n]) => [code, number(n)])),
+      element("p", "soft", "With samples: ", element("code", "", "faust -A app dead-letters list")))
     : element("p", "soft", "None."));
   const nReady = workers.filter((worker) => worker.state === "ready").length;
-  $("status").textContent = `${nReady} of ${plural(workers.length + unanswered.length, "worker")} ready`;
+  $("nothing").hidden = !nReady || sum(workers, "n_events") + sum(workers, "n_entities") > 0;
+  const serving = new Set(workers.map(({ model }) => `${model.name} ${short(model.version)}`));
+  $("status").textContent = `${nReady} of ${plural(workers.length + unanswered.length, "worker")} ready; ` +
+    `${[...serving].join(", ")} ${serving.size === 1 ? "serves" : "serve"}`;
 }
 
 function showAlerts({ alerts }) {
@@ -124,7 +128,7 @@ async function showEntity() {
       element("div", "scroll", table("Recent predictions", ["event time", "prediction", "#score", "model", "version"],
         predictions.map((p) => [time(p.timestamp),
           typeof p.prediction === "object" ? JSON.stringify(p.prediction) : number(p.prediction),
-          number(p.score), p.model, p.version]))),
+          score(p.score), p.model, short(p.version)]))),
     ];
   } catch (error) {
     shown = [element("p", "soft", error.status === 404 ? `No worker holds state for “${key}”.` : error.message)];

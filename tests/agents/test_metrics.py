@@ -16,14 +16,14 @@ def test_two_workers_of_one_process_count_apart() -> None:
     assert (one.totals()["n_events"], other.totals()["n_events"]) == (5, 0)
 
 
-def test_totals_add_up_over_labels() -> None:
+def test_totals_add_up_over_labels_and_an_alert_counts_once() -> None:
     metrics = Metrics()
     metrics.batch_scored(
         5, 3, 0.1, {"late-event": 1, "not-finite": 1}, [("firing", "warning"), ("resolved", "warning")]
     )
     metrics.batch_scored(2, 1, 0.1, {"late-event": 1}, [("firing", "critical")])
     totals = metrics.totals()
-    assert (totals["n_events"], totals["n_predictions"], totals["n_alerts"]) == (7, 4, 3)
+    assert (totals["n_events"], totals["n_predictions"], totals["n_alerts"]) == (7, 4, 2)
     assert totals["n_dead_letters"] == {"late-event": 2, "not-finite": 1}
 
 

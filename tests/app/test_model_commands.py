@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from app.commands.models import describe_score
 from app.commands.promotion import compare, make_keys
 from app.topics import StartError
 from compute.signatures import read_signer, read_verifier
@@ -53,6 +54,7 @@ EVALUATIONS = {
             "difference": 0.25,
             "p_value": 0.00012345,
             "e_value": 1234.5,
+            "e_value_needed": 600.0,
             "better": True,
         }
     ],
@@ -107,6 +109,7 @@ def test_champion_and_challenger_are_compared_in_one_row() -> None:
         "difference": "0.25",
         "p-value": "0.0001234",
         "e-value": "1234",
+        "needed": "600",
         "better": "yes",
     }
 
@@ -190,3 +193,17 @@ def test_a_key_pair_is_made_once_and_only_its_owner_reads_the_private_one(tmp_pa
     assert private.read_bytes() == before
     asyncio.run(make_keys(command, tmp_path / "others"))  # type: ignore[arg-type]
     assert (tmp_path / "others" / "signing-key.pem").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive", "told"),
+    [(("faulty", "ok"), None, "'ok'"), (("faulty", "ok"), "faulty", "'faulty'"), ((0, 1), 0, "0")],
+)
+def test_publishing_says_which_class_the_score_is_about(
+    classes: tuple[Any, ...], positive: Any, told: str
+) -> None:
+    metadata = SimpleNamespace(output=SimpleNamespace(positive=positive))
+    model: Any = SimpleNamespace(classes=classes, metadata=metadata)
+    assert describe_score(model) == f"; its score is the probability of {told}"
+    model.classes = ()  # of a regression
+    assert describe_score(model) == ""
