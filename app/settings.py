@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     label_delay_seconds: float = Field(3_600.0, ge=0, le=86_400 * 31, description="0: events' own alone")
     evaluation_seconds: float = Field(5.0, ge=0.2, le=3_600, description="between two evaluations")
     evaluation_groups: str = Field("", max_length=200, description="pattern of keys; its group is theirs")
+    positive_class: str = Field("", max_length=200, description="that alerts are about; empty: the last")
 
     # Champion and challengers
     promotion: Literal["by_hand", "by_rule"] = "by_hand"

@@ -43,6 +43,9 @@ OPTIONS = [
     ),
     option("--task", type=click.Choice(["classification", "regression"])),
     option("--name", help="Name of the model; default: NOWCAST_TRAIN_NAME."),
+    option(
+        "--positive", help="Class that alerts are about; default: NOWCAST_POSITIVE_CLASS, or the last one."
+    ),
     option("--features", help="Features, a,b,c; default: all that most events have, but for the target."),
     option(
         "--normaliser",

@@ -38,6 +38,7 @@ def needed_fields(wanted: Request, sample: Sample) -> dict[str, Any]:
         "features": list(sample.features),
         "normaliser": wanted.normaliser,
         "missing": wanted.missing,
+        **({"output": {"positive": sample.positive}} if sample.classes and wanted.positive else {}),
     }
 
 

@@ -42,6 +42,8 @@ class Request:
         Labelled events that are held.
     candidates : tuple of str
         Empty: all.
+    positive : str
+        Class whose probability is the score; empty: the last one in sorted order.
     from_seconds, to_seconds : float
         Event times of the rows, from the first and before the second.
     from_offsets, to_offsets : mapping
@@ -56,6 +58,7 @@ class Request:
     missing: str = "mean"
     max_events: int = 20_000
     candidates: tuple[str, ...] = ()
+    positive: str = ""
     from_seconds: float = -math.inf
     to_seconds: float = math.inf
     from_offsets: Offsets = field(default_factory=dict)
@@ -85,6 +88,8 @@ def read_request(settings: Settings, options: Mapping[str, Any]) -> Request:
         raise StartError(f"--features: must not name the target {target!r}")
     if len(set(features)) < len(features):
         raise StartError(f"--features: names must differ, received {', '.join(features)}")
+    if options["positive"] and task == "regression":
+        raise StartError(f"--positive: a regression has no classes, received {options['positive']!r}")
     from_seconds, from_offsets = read_bound("--from", options["from_"])
     to_seconds, to_offsets = read_bound("--to", options["to"])
     if from_seconds is not None and to_seconds is not None and to_seconds <= from_seconds:
@@ -98,6 +103,7 @@ def read_request(settings: Settings, options: Mapping[str, Any]) -> Request:
         missing=options["missing"],
         max_events=options["max_events"] or settings.train_events,
         candidates=names_of(options["candidates"]),
+        positive=options["positive"] or settings.positive_class,
         from_seconds=-math.inf if from_seconds is None else from_seconds,
         to_seconds=math.inf if to_seconds is None else to_seconds,
         from_offsets=from_offsets,

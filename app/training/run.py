@@ -142,6 +142,7 @@ class Trainer:
                 missing=wanted.missing,
                 features=wanted.features,
                 without=wanted.target,
+                positive=wanted.positive,
             )
         except TrainingError as error:
             raise TrainingError(f"{error} ({tally})") from None
@@ -244,4 +245,5 @@ def _describe(sample: Sample) -> str:
     if not sample.classes:
         return told
     counts = {name: int((sample.targets == name).sum()) for name in sample.classes}
-    return f"{told}; " + ", ".join(f"{n:,} of class {name}" for name, n in counts.items())
+    by_class = ", ".join(f"{n:,} of class {name}" for name, n in counts.items())
+    return f"{told}; {by_class}; the score is the probability of {sample.positive}"

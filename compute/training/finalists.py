@@ -206,7 +206,7 @@ def _judge_scores(
     if scores.probabilities is None:
         return score_numbers(targets, scores.scores)
     probabilities = spread(scores.probabilities, classes, sample.classes)
-    return score_classes(sample.classes, targets, scores.predictions, probabilities)
+    return score_classes(sample.classes, targets, scores.predictions, probabilities, sample.positive)
 
 
 def _time(model: Model, sample: Sample, rows: Indices, clock: Clock) -> float:

@@ -44,7 +44,9 @@ class Sample:
         float64 for a regression; classes as integers, or as strings, for a classification.
     timestamps : ndarray, shape (n,), float64, seconds
     classes : tuple of int or str
-        Of a classification, sorted; the last one is the positive one.
+        Of a classification, sorted.
+    positive : int or str or None
+        Class whose probability is the score, and that alerts are about; None for a regression.
     left_out : dict of str to float
         Features that nobody named and too few events have, with the share that has them.
     n_incomplete : int
@@ -56,6 +58,7 @@ class Sample:
     targets: NDArray[np.generic]
     timestamps: Floats
     classes: tuple[Label, ...]
+    positive: Label | None
     left_out: dict[str, float]
     n_incomplete: int
 
@@ -156,7 +159,13 @@ class NewestRows:
             self._drop_oldest()
 
     def take(
-        self, *, normaliser: str, missing: str, features: Sequence[str] = (), without: str = ""
+        self,
+        *,
+        normaliser: str,
+        missing: str,
+        features: Sequence[str] = (),
+        without: str = "",
+        positive: str = "",
     ) -> Sample:
         """Return the sample.
 
@@ -169,11 +178,13 @@ class NewestRows:
             Features in the order of the model's input; empty: all that at least half of the events have.
         without : str
             A feature that is not taken: the target.
+        positive : str
+            The positive class; empty: the last one in sorted order.
 
         Raises
         ------
         TrainingError
-            There is no row, or no feature, or a feature that no event has.
+            There is no row, or no feature, or a feature or positive class that no event has.
         """
         self._drop_oldest()
         rows = self._join()
@@ -206,6 +217,7 @@ class NewestRows:
             targets=targets,
             timestamps=rows.timestamps[whole],
             classes=classes,
+            positive=_find_positive(classes, positive),
             left_out={} if features else {n: share for n, share in shares.items() if n not in chosen},
             n_incomplete=int((~whole).sum()),
         )
@@ -259,6 +271,17 @@ class _Chunk(NamedTuple):
     def rows(self, chosen: NDArray[np.int64]) -> _Chunk:
         columns: Any = (column.take(chosen, axis=0) for column in self)
         return _Chunk(*columns)
+
+
+def _find_positive(classes: tuple[Label, ...], wanted: str) -> Label | None:
+    """Return the class of this name, or the last one where nobody named one."""
+    if not classes or not wanted:
+        return classes[-1] if classes else None
+    for name in classes:
+        if str(name) == wanted:
+            return name
+    told = ", ".join(map(str, classes))
+    raise TrainingError(f"positive class: no labelled event is {wanted!r}; there are {told}")
 
 
 def _joined(chunks: list[_Chunk], n_columns: int) -> _Chunk:

@@ -23,11 +23,11 @@ def score_classes(
     labels: NDArray[np.generic],
     predictions: Sequence[Any] | NDArray[np.generic],
     probabilities: NDArray[np.float64],
+    positive: Label | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a classification.
 
-    Of two classes the last is the positive one, of more each counts the same (macro); F1 is of the positive
-    one.
+    Of two classes F1 and ROC AUC are those of the positive one; of more each counts the same (macro).
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ def score_classes(
     labels, predictions : array, shape (n,)
         Classes that were and that were predicted.
     probabilities : ndarray, shape (n, k), float64
+    positive : str or int, optional
+        One of the classes; default: the last one.
 
     Returns
     -------
@@ -50,10 +52,11 @@ def score_classes(
     chances = np.clip(probabilities, _LEAST_PROBABILITY, None)
     chances = chances / chances.sum(axis=1, keepdims=True)
     found = np.asarray(predictions, dtype=labels.dtype)
-    counted = {"labels": [classes[-1]]} if len(classes) == 2 else {}
+    positive = classes[-1] if positive is None else positive
+    counted = {"labels": [positive]} if len(classes) == 2 else {}
     return {
         "log_loss": float(metrics.log_loss(labels, chances, labels=list(classes))),
-        "roc_auc": _roc_auc(classes, labels, chances),
+        "roc_auc": _roc_auc(classes, labels, chances, positive),
         "balanced_accuracy": float(
             metrics.recall_score(labels, found, labels=np.unique(labels), average="macro")
         ),
@@ -79,11 +82,13 @@ def score_numbers(targets: NDArray[np.generic], predictions: NDArray[np.float64]
     }
 
 
-def _roc_auc(classes: Sequence[Label], labels: NDArray[np.generic], chances: NDArray[np.float64]) -> float:
+def _roc_auc(
+    classes: Sequence[Label], labels: NDArray[np.generic], chances: NDArray[np.float64], positive: Label
+) -> float:
     if len(np.unique(labels)) < len(classes):
         return float("nan")
     if len(classes) == 2:
-        return float(metrics.roc_auc_score(labels == classes[-1], chances[:, 1]))
+        return float(metrics.roc_auc_score(labels == positive, chances[:, list(classes).index(positive)]))
     return float(
         metrics.roc_auc_score(labels, chances, multi_class="ovr", average="macro", labels=list(classes))
     )

@@ -164,7 +164,7 @@ def judge(estimator: Any, sample: Sample, rows: Indices) -> dict[str, float]:
         if not sample.classes:
             return score_numbers(targets, np.asarray(predictions, np.float64))
         probabilities = spread(estimator.predict_proba(inputs), estimator.classes_, sample.classes)
-        return score_classes(sample.classes, targets, predictions, probabilities)
+        return score_classes(sample.classes, targets, predictions, probabilities, sample.positive)
 
 
 def spread(

@@ -13,6 +13,7 @@ GIVEN: dict[str, Any] = {
     "task": "regression",
     "target": "label",
     "name": None,
+    "positive": None,
     "features": None,
     "normaliser": "window",
     "missing": "mean",
@@ -31,6 +32,13 @@ def test_settings_stand_behind_the_options() -> None:
     assert (found.task, found.name, found.max_events) == ("regression", "own", 7)
 
 
+def test_the_positive_class_is_that_of_the_setting_unless_an_option_names_another() -> None:
+    settings, options = Settings(positive_class="faulty"), {**GIVEN, "task": "classification"}
+    assert read_request(settings, options).positive == "faulty"
+    assert read_request(settings, {**options, "positive": "stolen"}).positive == "stolen"
+    assert read_request(Settings(), options).positive == ""
+
+
 def test_bounds_are_times_or_offsets() -> None:
     found = read_request(Settings(), {**GIVEN, "from_": "2026-01-01", "to": "1767225601.5"})
     assert (found.from_seconds, found.to_seconds) == (1_767_225_600.0, 1_767_225_601.5)
@@ -46,6 +54,7 @@ def test_bounds_are_times_or_offsets() -> None:
         ({"name": "a b"}, "--name: 1 to 200 letters, .* received 'a b'"),
         ({"features": "x,y,x"}, "--features: names must differ, received x, y, x"),
         ({"features": "x,heat", "target": "heat"}, "--features: must not name the target 'heat'"),
+        ({"positive": "faulty"}, "--positive: a regression has no classes, received 'faulty'"),
         ({"from_": "soon"}, "--from: epoch seconds, ISO 8601, offset:N .* received 'soon'"),
         ({"to": "offset:0=x"}, "--to: offset:N or offset:PARTITION=N,... needed, received 'offset:0=x'"),
         ({"to": "offset:-1"}, "--to: offset:N"),

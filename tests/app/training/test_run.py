@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.settings import Settings
@@ -84,6 +85,18 @@ def test_table_plot_and_artefact_are_written(trained: Trained, tmp_path: Path) -
     assert all(float(row["log_loss_mean"]) > 0 for row in rows)
     assert json.loads((tmp_path / "new/cards-candidates.json").read_text()) == trained.report
     assert (tmp_path / "new/cards.onnx").read_bytes() == trained.onnx_bytes
+
+
+def test_the_score_is_the_probability_of_the_class_that_was_named(trained: Trained) -> None:
+    other = train(positive="0")
+    models = [load_artefact(one.onnx_bytes, one.metadata_json, max_bytes=10**7) for one in (trained, other)]
+    inputs = np.random.default_rng(0).normal(size=(20, len(models[0].features)))
+    (usual, _), (turned, _) = (model.predict(inputs) for model in models)
+    assert models[1].metadata.output.positive == 0
+    assert turned.scores == pytest.approx(1 - usual.scores, abs=1e-6)
+    assert other.evidence["held_out"]["f1"] > trained.evidence["held_out"]["f1"]  # of what is usual
+    with pytest.raises(TrainingError, match="positive class: no labelled event is 'fraud'; there are 0, 1"):
+        train(positive="fraud")
 
 
 def test_what_is_kept_with_an_artefact_is_small(trained: Trained) -> None:

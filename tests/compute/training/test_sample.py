@@ -152,3 +152,16 @@ def test_too_many_classes_ask_for_a_regression() -> None:
     add(newest, [(0.0, 0, 0)], target="5")
     with pytest.raises(TrainingError, match=f"at most {MAX_CLASSES} classes, the next is 'x'; .*regression"):
         add(newest, [(0.0, 0, 0)], target="x")
+
+
+@pytest.mark.parametrize(
+    ("labels", "named", "positive"),
+    [(["ok", "faulty"], "", "ok"), (["ok", "faulty"], "faulty", "faulty"), (["7", "1"], "1", 1)],
+)
+def test_the_positive_class_is_the_last_one_unless_another_is_named(
+    labels: list[str], named: str, positive: str | int
+) -> None:
+    newest = NewestRows("classification", 10)
+    for offset, label in enumerate(labels):
+        add(newest, [(float(offset), 0, offset)], target=label)
+    assert newest.take(normaliser="none", missing="reject", positive=named).positive == positive

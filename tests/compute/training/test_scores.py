@@ -28,6 +28,19 @@ def test_metrics_of_classes_are_those_of_scikit_learn(classes: tuple[str | int, 
         )
 
 
+@pytest.mark.parametrize("positive", ["faulty", "ok"])
+def test_f1_and_roc_auc_are_those_of_the_positive_class(positive: str) -> None:
+    rng = np.random.default_rng(2)
+    classes = ("faulty", "ok")
+    labels = np.array(classes)[(rng.random(200) < 0.8).astype(int)]
+    probabilities = rng.dirichlet(np.ones(2), size=200)
+    predictions = np.array(classes)[probabilities.argmax(axis=1)]
+    found = score_classes(classes, labels, predictions, probabilities, positive)
+    assert found["f1"] == metrics.f1_score(labels, predictions, pos_label=positive)
+    column = probabilities[:, classes.index(positive)]
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels == positive, column))
+
+
 def test_a_single_class_has_a_log_loss_and_no_roc_auc() -> None:
     found = score_classes([0, 1], np.zeros(2, int), [0, 0], np.array([[0.5, 0.5], [1.0, 0.0]]))
     assert found["log_loss"] == pytest.approx(np.log(2) / 2, abs=1e-6)
