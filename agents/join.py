@@ -27,6 +27,10 @@ from tables.partition import Partition
 from tables.pending import CONTRADICTING, JOINED, LATE, REPEATED, UNKNOWN
 from tables.pending_ahead import Ahead
 
+DISORDER_SECONDS = 60.0
+"""How much older than those before it a label's record may be and still find its event: a producer that tries
+again puts records behind newer ones, and a label that is sent on comes behind those that came straight."""
+
 
 class Joiner:
     """Joins labels to answers.
@@ -191,7 +195,7 @@ class Joiner:
         if pending.n_early:
             self._settle_early(partition, pending.take_early(partition.next_offset))
         now = learning.time_reached(self._labels_end(partition.number), partition.next_label_offset)
-        pending.expire(now)
+        pending.expire(now - DISORDER_SECONDS)
         if pending.n_early:  # an event that was there before its label has been scored by then
             self._settle_early(partition, pending.drop_early(learning.event_time))
 

@@ -272,6 +272,25 @@ def test_a_label_waits_for_an_event_that_is_scored_long_after_it_came(settings: 
     assert (counts["joined"], counts["late"], counts["unknown"]) == (1, 2, 0)
 
 
+@pytest.mark.parametrize(("disorder_seconds", "joined"), [(50, 1), (70, 0)])
+def test_a_label_that_comes_behind_newer_ones_finds_its_event_for_a_minute(
+    settings: Settings, disorder_seconds: int, joined: int
+) -> None:
+    worker = Worker(settings, model=MODEL)
+    over = NOW_MS + 3_600_000  # the delay is an hour
+    newer = stream(rows_of(1), 3)
+    object.__setattr__(newer[0], "timestamp", over - 1_000 + disorder_seconds * 1_000)
+    run(
+        worker.scorer.score(batch(stream(rows_of(3)))),
+        checkpoint(worker).take(),
+        worker.scorer.score(batch(newer)),
+        checkpoint(worker).take(),
+        worker.labeller.label(labels([label(0, key(1), 1, 1, record_ms=over - 1_000)], end_offset=1)),
+    )
+    counts = learning(worker).counts
+    assert (counts["joined"], counts["late"]) == (joined, 1 - joined)
+
+
 def test_groups_of_entities_are_evaluated_by_themselves() -> None:
     worker = Worker(Settings(partitions=1, evaluation_groups="-([0-9])$"), model=MODEL)
     rows = rows_of(30)
