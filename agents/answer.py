@@ -15,6 +15,7 @@ import numpy as np
 from agents.decide import Decision, Rows
 from agents.lanes import Lanes
 from agents.outbox import Outbox
+from agents.sent_alerts import SentAlerts
 from compute.alert_messages import encode_alert
 from compute.alerts import evaluate_alerts
 from compute.predictions import encode_predictions, format_event_ids
@@ -31,11 +32,14 @@ class Answers:
     settings : app.settings.Settings
         Of these: topic_events, topic_predictions, topic_alerts, include_normalised.
     outbox : Outbox or Lanes
+    sent : SentAlerts
+        Alerts that are not to be sent again.
     """
 
-    def __init__(self, settings: Any, outbox: Outbox | Lanes) -> None:
+    def __init__(self, settings: Any, outbox: Outbox | Lanes, sent: SentAlerts) -> None:
         self._settings = settings
         self._outbox = outbox
+        self._sent = sent
         self._recent: deque[bytes] = deque(maxlen=N_RECENT_ALERTS)
 
     def pack(self, partition: Partition, rows: Rows, decision: Decision) -> list[tuple[str, str]]:
@@ -122,7 +126,8 @@ class Answers:
         return [(transition.state, transition.severity) for transition in transitions]
 
     def pack_alerts(self, partition: Partition, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Pack alerts that are encoded."""
+        """Pack alerts that are encoded, but for those that were sent before a crash."""
+        keys, values = self._sent.leave_out(partition.number, keys, values)
         self._outbox.pack(self._settings.topic_alerts, partition.number, keys, values)
         self._recent.extend(values)
 

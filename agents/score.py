@@ -32,9 +32,10 @@ from agents.meet import Met, meet
 from agents.metrics import Metrics
 from agents.outbox import Outbox
 from agents.panel import Decided, Panel
+from agents.sent_alerts import SentAlerts
 from compute.alerts import AlertRule
 from compute.decisions import arms_of
-from compute.events import DecodeLimits, EventBatch, decode_batch
+from compute.events import EventBatch, decode_batch
 from compute.predictions import format_event_ids
 from tables.models import ModelsTable
 from tables.partition import NoRoomError, Partition
@@ -80,6 +81,8 @@ class Scorer:
     labels_end : callable
         Gives the offset of a partition of the labels topic behind which there is nothing to join, None where
         it is not known.
+    sent_alerts : SentAlerts, optional
+        Alerts that are not to be sent again.
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class Scorer:
         session: Callable[[], object] = lambda: None,
         on_progress: Callable[[], None] = lambda: None,
         labels_end: Callable[[int], int | None] = lambda number: 0,
+        sent_alerts: SentAlerts | None = None,
     ) -> None:
         self._settings = settings
         self._table = table
@@ -110,12 +114,7 @@ class Scorer:
         self._metrics = metrics
         self._session = session
         self._on_progress = on_progress
-        self._limits = DecodeLimits(
-            max_event_bytes=settings.max_event_bytes,
-            max_features=settings.max_features,
-            max_feature_names=settings.max_features,
-            future_seconds=settings.allowed_future_seconds,
-        )
+        self._limits = settings.decode_limits
         self._rule = AlertRule(
             name="score",
             threshold=settings.alert_threshold,
@@ -125,7 +124,7 @@ class Scorer:
             min_support=settings.alert_min_support,
         )
         self._panel = Panel(settings, models, metrics)
-        self._answers = Answers(settings, outbox)
+        self._answers = Answers(settings, outbox, sent_alerts or SentAlerts(settings, lambda number: 0))
         self._learner = Learner(settings, self._answers, metrics)
         self.joiner = Joiner(settings, self._learner, self._answers, outbox, labels_end)
         self.suspended = False

@@ -19,6 +19,7 @@ from agents.lanes import Lanes
 from agents.metrics import Metrics
 from agents.outbox import MAX_BATCH_BYTES, Outbox
 from agents.score import Scorer
+from agents.sent_alerts import SentAlerts
 from app import transport
 from app.commands import dead_letters as dead_letters_command
 from app.commands import models as models_command
@@ -51,6 +52,7 @@ class App(faust.App):
     outbox: Outbox | Lanes
     checkpoint: Checkpoint
     statistics: StatisticsTable
+    sent_alerts: SentAlerts
     models: ModelsTable
     metrics: Metrics
     scorer: Scorer
@@ -87,6 +89,7 @@ def create_app(settings: Settings) -> App:
     app.outbox = _new_outbox(app)
     app.statistics = StatisticsTable(app, settings)
     app.tables.add(app.statistics)
+    app.sent_alerts = SentAlerts(settings, app.statistics.stored_next_offset)
     app.models = ModelsTable(settings)
     app.metrics = Metrics()
     app.scorer = Scorer(
@@ -96,6 +99,7 @@ def create_app(settings: Settings) -> App:
         labels_end=lambda number: app.consumer.offset_to_reach(  # type: ignore[attr-defined]
             TP(settings.topic_labels, number)
         ),
+        sent_alerts=app.sent_alerts,
     )
     app.labeller = Labeller(settings, app.statistics, app.outbox, app.scorer)
     app.checkpoint = Checkpoint(

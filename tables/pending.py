@@ -27,7 +27,7 @@ from tables.expired import EXPIRED, Expired
 from tables.pending_ahead import Ahead
 from tables.pending_blocks import EVENTS, MARKS, Blocks, cut, events_item, is_name, name_of
 from tables.pending_marks import PendingMarks, mended
-from tables.reserved import PARTITION_KEY, read_progress
+from tables.reserved import PARTITION_KEY, read_next_offset, read_progress
 from tables.stores import Item, PartitionedStore
 from tables.unwritten import Unwritten
 
@@ -96,7 +96,7 @@ class Pending:
         self._marks = PendingMarks(self._values, self._blocks)
         self._left: list[bytes] = []
         about, expired = store.get_many(number, [PARTITION_KEY, EXPIRED])
-        next_offset, seen = _read_next_offset(about), read_progress(about)
+        next_offset, seen = read_next_offset(about), read_progress(about)
         self._expired = self._expired_taken = Expired.read(expired, seen)
         self._mended: dict[bytes, bytes | None] = {}
         if expired is not None and seen_of(expired) > seen:
@@ -336,10 +336,3 @@ class Pending:
 def _marks(labels: Sequence[str]) -> NDArray[np.uint32]:
     of = {label: mark_of(label) for label in set(labels)}
     return np.fromiter(map(of.__getitem__, labels), np.uint32, len(labels))
-
-
-def _read_next_offset(stored: bytes | None) -> int:
-    try:
-        return int((stored or b"").split()[1])
-    except (IndexError, ValueError):
-        return 0

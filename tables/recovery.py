@@ -37,6 +37,8 @@ class Recovery(faust_recovery.Recovery):
     prepare : callable
         Awaited with the numbers of the partitions assigned, before their changelog and their committed
         offsets are read: it fences off whoever had them.
+    recall : callable
+        Awaited with the same numbers once their state is restored, before events flow.
 
     Attributes
     ----------
@@ -45,11 +47,19 @@ class Recovery(faust_recovery.Recovery):
     """
 
     def __init__(
-        self, app: Any, tables: Any, *, changelog: Changelog, prepare: Prepare, **kwargs: Any
+        self,
+        app: Any,
+        tables: Any,
+        *,
+        changelog: Changelog,
+        prepare: Prepare,
+        recall: Prepare,
+        **kwargs: Any,
     ) -> None:
         super().__init__(app, tables, **kwargs)
         self._changelog = changelog
         self._prepare = prepare
+        self._recall = recall
         self._job: asyncio.Task[None] | None = None
         self._is_cancelled = False
         self.progress: Progress | None = None
@@ -100,6 +110,7 @@ class Recovery(faust_recovery.Recovery):
             numbers = sorted(tp.partition for tp in self.active_tps)
             await self._prepare(numbers)
             await self._restore(numbers)
+            await self._recall(numbers)
             await self._go_on(generation_id)
             await self._follow(sorted(tp.partition for tp in self.standby_tps))
             return
@@ -171,6 +182,7 @@ class TableManager(manager.TableManager):
                     release=lambda numbers: app.checkpoint.release(numbers),
                 ),
                 prepare=lambda numbers: app.checkpoint.begin(numbers),
+                recall=lambda numbers: app.sent_alerts.recall(numbers),
                 beacon=self.beacon,
                 loop=self.loop,
             )

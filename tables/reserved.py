@@ -13,6 +13,20 @@ PARTITION_KEY = PREFIX + b"partition"
 """Record of the partition itself: watermark and next offsets, written behind all others."""
 
 
+def read_next_offset(stored: bytes | None) -> int:
+    """Return the next offset of events in a partition's own record, 0 where it cannot be read.
+
+    Examples
+    --------
+    >>> read_next_offset(b"5666666 1841 300.0"), read_next_offset(b"?"), read_next_offset(None)
+    (1841, 0, 0)
+    """
+    try:
+        return int((stored or b"").split()[1])
+    except (IndexError, ValueError):
+        return 0
+
+
 def read_progress(stored: bytes | None) -> int:
     """Return how many events and labels a partition's own record has seen: next offsets of both, added up.
 

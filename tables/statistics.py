@@ -20,7 +20,7 @@ from compute.statistics import window_statistics
 from tables.learning import Learning
 from tables.owner import next_owner
 from tables.partition import Partition
-from tables.reserved import PARTITION_KEY
+from tables.reserved import PARTITION_KEY, read_next_offset
 from tables.stores import STORES, Item, PartitionedStore
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,11 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
                 begin = 0 if reached is None else reached + 1
                 found.owner = next_owner(about, begin, int(time.time() * 1000))
         return found
+
+    def stored_next_offset(self, number: int) -> int:
+        """Return the offset of the first event that a partition's stored state has not seen, 0 without it."""
+        (about,) = self.data.get_many(number, [PARTITION_KEY])
+        return read_next_offset(about)
 
     def is_current(self, partition: Partition) -> bool:
         """Tell whether this is what `partition` would return: it was not forgotten since."""

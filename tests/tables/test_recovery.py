@@ -64,7 +64,10 @@ class Worker:
         )
         changelog: Any = SimpleNamespace(restore=self._restore, follow=self._follow)
         self.recovery = Recovery(
-            self.app, tables, changelog=changelog, prepare=lambda numbers: self.step(f"prepare {numbers}")
+            *(self.app, tables),
+            changelog=changelog,
+            prepare=lambda numbers: self.step(f"prepare {numbers}"),
+            recall=lambda numbers: self.step(f"recall {numbers}"),
         )
 
     def assign(self, actives: list[int], standbys: list[int] = ()) -> None:  # type: ignore[assignment]
@@ -132,6 +135,7 @@ def test_former_owners_are_fenced_off_then_state_is_restored_then_events_flow_th
     assert run(test).done == [
         "prepare [0, 2]",
         "restore [0, 2]",
+        "recall [0, 2]",
         "seek",
         "flow",
         "ready",
@@ -169,7 +173,7 @@ def test_a_rebalance_amid_it_waits_until_the_store_is_at_rest_and_begins_anew(st
         worker.app.consumer_generation_id = 2
         worker.assign([1])
         await worker.until("ready")
-        assert worker.done[-5:] == ["restore [1]", "seek", "flow", "ready", "standbys ready"]
+        assert worker.done[-6:] == ["restore [1]", "recall [1]", "seek", "flow", "ready", "standbys ready"]
         assert worker.done.count("flow") == 1
 
     run(test)

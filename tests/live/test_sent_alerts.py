@@ -1,0 +1,106 @@
+"""An alert that was sent before a crash is not sent again (`at_least_once`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from agents.sent_alerts import FIRST_SPAN, SentAlerts
+from app.settings import Settings
+from tests.live.brokers import KafkaBroker
+from tests.live.streams import START, Event, Reader, make_events, produce
+from tests.live.test_recovery import N_PARTITIONS, wait_until_all_predicted
+from tests.live.workers import Workers, wait_for
+
+N_ENTITIES = 200
+
+
+def outliers() -> list[Event]:
+    """Make an event of each entity that is far from all before."""
+    return [
+        (
+            b"sensor-%d" % number,
+            json.dumps(
+                {"timestamp": START + 100 + number / 100, "features": {"temperature": 1e6, "pressure": 1e9}}
+            ).encode(),
+        )
+        for number in range(N_ENTITIES)
+    ]
+
+
+@pytest.mark.parametrize("left", ["kept", "lost"])
+def test_alerts_that_a_killed_worker_sent_after_its_last_checkpoint_are_not_sent_again(
+    kafka_broker: KafkaBroker, tmp_path: Path, left: str
+) -> None:
+    with (
+        Workers(tmp_path, kafka_broker.url) as workers,
+        Reader(kafka_broker.bootstrap, str(workers.settings["group"]), N_PARTITIONS) as reader,
+    ):
+        events, alerts, predictions = (
+            str(workers.settings[f"topic_{name}"]) for name in ("events", "alerts", "predictions")
+        )
+        worker = workers.new("only").start().wait_until_ready()
+        produce(kafka_broker.bootstrap, events, make_events(40 * N_ENTITIES, N_ENTITIES))
+        wait_until_all_predicted(reader, workers.settings, [worker])
+        worker.stop()
+        n_before = reader.n_records(alerts)
+        # From here on no checkpoint is taken before the worker is killed.
+        hasty = workers.new("hasty", data_dir=worker.data_dir, checkpoint_seconds=600)
+        hasty.start().wait_until_ready()
+        produce(kafka_broker.bootstrap, events, outliers())
+        wait_for(lambda: reader.n_records(alerts) == n_before + N_ENTITIES, "the alerts", [hasty])
+        n_predictions = reader.n_records(predictions)
+        hasty.kill()
+        if left == "lost":
+            shutil.rmtree(worker.data_dir)
+        worker.start().wait_until_ready()
+        wait_for(lambda: reader.n_records(predictions) == n_predictions + N_ENTITIES, "answers", [worker])
+        produce(kafka_broker.bootstrap, events, make_events(N_ENTITIES, N_ENTITIES, seed=2))
+        wait_for(lambda: reader.n_records(predictions) == n_predictions + 2 * N_ENTITIES, "more", [worker])
+        found = Counter(json.loads(message.value())["id"] for message in reader.read(alerts))
+        assert set(found.values()) == {1}
+        assert sum(name.endswith("firing") for name in found) >= N_ENTITIES
+        assert "200 alerts of events that are scored again were sent already" in worker.read_log()
+
+
+def test_the_topic_is_read_back_to_the_first_alert_of_an_event_that_the_state_has_seen(
+    kafka_broker: KafkaBroker,
+) -> None:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    settings = Settings(broker=kafka_broker.url, topic_alerts=f"{name}-alerts")
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
+    admin.create_topics([NewTopic(settings.topic_alerts, 3)])[settings.topic_alerts].result()
+
+    def ids(number: int, first: int, end: int) -> list[str]:
+        return [f"events-{number}-{offset}-score-firing" for offset in range(first, end)]
+
+    def values(found: list[str]) -> list[bytes]:
+        return [json.dumps({"id": alert}).encode() for alert in found]
+
+    n_sent, n_seen = 3 * FIRST_SPAN, FIRST_SPAN // 2
+    producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "enable.idempotence": True})
+    foreign = [b"", b"{", b"7", b'{"id": 7}', *values(["events-1-x-score-firing", "others-1-2-score-firing"])]
+    for number in range(2):
+        for value in [*values(ids(number, 0, n_sent)), *foreign]:
+            producer.produce(settings.topic_alerts, value, partition=number)
+    assert producer.flush(60) == 0
+    sent = SentAlerts(settings, {0: 0, 1: n_seen, 2: 5}.__getitem__)
+    asyncio.run(asyncio.wait_for(sent.recall([0, 1, 2]), 60))
+    for number, first in ((0, n_sent + 7), (1, n_seen), (2, n_sent + 7)):
+        again = values(ids(number, first, n_sent + 10))
+        keys = [b"%d" % place for place in range(len(again))]
+        new = slice(max(n_sent - first, 0), None)
+        assert sent.leave_out(number, keys, again) == (keys[new], again[new])
+    # A partition without a state sends all of them: another group has its own.
+    assert sent.leave_out(0, [b"a"], values(ids(0, 0, 1)))[0] == [b"a"]
+    # What the state of another worker has is not remembered.
+    asyncio.run(asyncio.wait_for(sent.recall([2]), 60))
+    assert sent.leave_out(1, [b"a"], values(ids(1, n_seen, n_seen + 1)))[0] == [b"a"]
