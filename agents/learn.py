@@ -27,7 +27,7 @@ from compute.drift_messages import encode_drift_alert
 from compute.events import EventBatch
 from compute.label_reading import Label
 from compute.labels import canonical_class, numeric_label
-from compute.moments import Flags
+from compute.moments import Flags, Floats
 from compute.panes import pane_index
 from tables.learning import ONLINE, Learning
 from tables.partition import Partition
@@ -84,7 +84,9 @@ class Learner:
         assert learning is not None
         position = rows.position.tolist()
         own_labels = events.labels
-        labels = [_readable(own_labels.get(place)) if own_labels else None for place in position]
+        labels = [own_labels.get(place) for place in position] if own_labels else [None] * len(position)
+        if n_invalid := len(set(events.not_labels).intersection(position)):
+            self.count(learning, Counter(invalid=n_invalid))
         if learning.online is not None:
             decided = self._ask_online(learning, names, rows, labels, decided, rule)
         learning.serving = decided.champion.version
@@ -151,7 +153,6 @@ class Learner:
         scores = online.score_and_learn(names, rows.z, told)
         if any(label is not None for label in told):
             learning.changed("online")
-        order = sorted(scores.classes)
         decision = Decision(
             ONLINE,
             online.version,
@@ -161,12 +162,16 @@ class Learner:
             scores.classes,
             rule_for(online.task, None, rule),
             online.task,
-            scores.classes.index(order[-1]) if order else None,
+            scores.positive,
         )
-        if not has_learnt:
+        silent = scores.silent
+        if not has_learnt and (silent is None or silent.all()):
             return decided  # it has nothing to say yet
-        if self._settings.model == ONLINE:
+        if has_learnt and self._settings.model == ONLINE:
             return Decided(decision, (decided.champion, *decided.challengers))
+        if silent is not None:  # or else what it says of the other rows would hang on where batches end
+            scored = np.where(silent, np.nan, scores.scores)
+            decision = replace(decision, scores=scored, probabilities=_without(silent, scores.probabilities))
         return replace(decided, challengers=(*decided.challengers, decision))
 
     def warn(self, partition: Partition, rows: Rows, watermark: int, decision: Decision) -> list[Change]:
@@ -213,16 +218,6 @@ class Learner:
         return [(finding.state, finding.severity) for finding in findings]
 
 
-def _readable(label: Label | None) -> Label | None:
-    """Return an event's own label; None where it has none that a class could have for a name."""
-    if label is not None:
-        try:
-            canonical_class(label)
-        except ValueError:
-            return None
-    return label
-
-
 def told_online(task: str, label: Label) -> str | float | None:
     """Return a label as the online learner takes it; None where it is none of its task."""
     if task == "classification":
@@ -231,6 +226,10 @@ def told_online(task: str, label: Label) -> str | float | None:
         return numeric_label(label)
     except ValueError:
         return None
+
+
+def _without(rows: Flags, probabilities: Floats | None) -> Floats | None:
+    return None if probabilities is None else np.where(rows[:, None], np.nan, probabilities)
 
 
 def _answers_of(decision: Decision, role: str) -> VersionAnswers:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,7 +59,7 @@ class Evaluation:
         which they come up; beyond `MAX_CLASSES` all are one class, `OTHER`, and a mean area is not defined.
     positive : str, int or bool, optional
         The class that the scores are of. None: the model's last, or of two classes that only outcomes tell
-        the later one in the order of strings.
+        the later one in the order of strings, as it is while a positive one has not come up among them.
     max_scores : int
         Different scores told apart since the start, at least 256: see `compute/score_counts.py`.
 
@@ -97,10 +98,16 @@ class Evaluation:
     def _start(self, head: Head) -> None:
         check_head(head)
         self.head = head
-        self.names = ClassNames(head.known)
+        self.names = ClassNames(head.classes)
         self.newest = EMPTY
         self.since_start = self._new_tally(head.max_scores)
         self.panes: dict[int, Any] = {}
+
+    def name_positive(self, positive: str | None) -> None:
+        """Let metrics be about another class from now on, unless the model's classes are known."""
+        if not self.head.classes:
+            self.head = msgspec.structs.replace(self.head, positive=positive)
+            check_head(self.head)
 
     @property
     def n_labels(self) -> int:
@@ -176,7 +183,7 @@ class Evaluation:
         """
         for name in self.head.__struct_fields__:
             mine, theirs = getattr(self.head, name), getattr(other.head, name)
-            if mine != theirs:
+            if mine != theirs and (name != "positive" or self.head.classes):  # else it changes no count
                 raise ValueError(f"{name}: must be equal to be merged, received {mine!r} and {theirs!r}")
         codes = self.names.codes(other.names.names)
         keeps_scores = self._forget_unmergeable()
@@ -285,10 +292,11 @@ class Evaluation:
 
     def _positive(self) -> int | None:
         """Return the code of the positive class, if there is one."""
-        names = self.names.names
-        if self.head.by_score or self.head.positive is not None:
-            positive = self.head.known[-1] if self.head.positive is None else self.head.positive
-            return names.index(positive) if positive in names else None
+        names, positive = self.names.names, self.head.positive
+        if positive is None and self.head.by_score:
+            positive = self.head.classes[-1]
+        if positive in names:
+            return names.index(positive)
         return names.index(max(names)) if len(names) == 2 else None
 
 

@@ -95,7 +95,7 @@ def decode_state(stored: bytes) -> State:
     stored_head, floats, numbers = _read_frame(stored)
     head, names, newest = stored_head.of, stored_head.names, stored_head.newest
     check_head(head)
-    if ClassNames([*head.known, *names]).names != names:
+    if ClassNames([*head.classes, *names]).names != names:
         raise ValueError(f"stored evaluation: names must differ and begin with classes, received {names[:5]}")
     n_held = numbers.take_one(head.n_panes)
     ages = numbers.take(n_held, head.n_panes - 1).astype(np.int64)

@@ -1,6 +1,7 @@
 """What an evaluation is of: task, window and model.
 
-Owns which evaluations can be merged: those of which all this is equal.
+Owns which evaluations can be merged: those of which all this is equal, except which class is positive where
+only outcomes tell the classes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     classes : tuple of str
         The model's, in canonical form; empty where only outcomes tell them.
     positive : str or None
-        The class that scores are of, where it is said.
+        The class that scores are of, where it is said: one of the model's, or any if only outcomes tell them.
     max_scores : int
         Different scores told apart since the start.
     """
@@ -43,14 +44,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_scores: int
 
     @property
-    def known(self) -> tuple[str, ...]:
-        """Classes that are known before there are outcomes."""
-        return self.classes or (() if self.positive is None else (self.positive,))
-
-    @property
     def by_score(self) -> bool:
         """Whether the ROC curve is that of the scores; else each class has one, by the probabilities."""
-        return 1 <= len(self.known) <= 2
+        return 1 <= len(self.classes) <= 2
 
     @property
     def pane_scores(self) -> int:
@@ -81,7 +77,8 @@ def check_head(head: Head) -> None:
         )
     if len(set(head.classes)) < len(head.classes):
         raise ValueError(f"classes: must differ, received {list(head.classes)[:100]}")
-    if head.task == "regression" and head.known:
-        raise ValueError(f"classes: a regression has none, received {list(head.known)[:100]}")
-    if head.positive is not None and head.positive not in head.known:
+    if head.task == "regression" and (head.classes or head.positive is not None):
+        received = [*head.classes, *([] if head.positive is None else [head.positive])]
+        raise ValueError(f"classes: a regression has none, received {received[:100]}")
+    if head.positive is not None and head.classes and head.positive not in head.classes:
         raise ValueError(f"positive: must be one of {list(head.classes)[:100]}, received {head.positive!r}")

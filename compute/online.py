@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compute.moments import Floats
+from compute.moments import Flags, Floats
 from compute.online_answers import OnlineScores
 from compute.online_block import BLOCK_SHARE, MAX_BLOCK, MAX_BLOCK_CHANGING, Waiting, block_size
+from compute.online_bounds import REACH_LABELS, TYPICAL_ERRORS
 from compute.online_classes import FIRST_CURVATURE, FIRST_SHARPNESS, SHARPNESS_LABELS, Classes
 from compute.online_codec import decode_state, encode_state
 from compute.online_columns import MAX_FEATURES, Columns
@@ -41,11 +43,12 @@ RECENT_LABELS = 500.0
 CHANGING_ERROR = 0.95
 """The world changes where the short memory is best, with less than this share of the long one's error."""
 
-ALGORITHM = 1
+ALGORITHM = 2
 """To be raised when the same labels teach something else."""
 
 _CONSTANTS = (
     *(ALGORITHM, MAX_FEATURES, N_FREQUENCIES, BEND_STDDEVS, MEMORIES, RIDGE, PACES, RECENT_LABELS),
+    *(TYPICAL_ERRORS, REACH_LABELS),
     *(BLOCK_SHARE, MAX_BLOCK, MAX_BLOCK_CHANGING, CHANGING_ERROR),
     *(FIRST_SHARPNESS, FIRST_CURVATURE, SHARPNESS_LABELS),
 )
@@ -58,6 +61,9 @@ class OnlineLearner:
     ----------
     task : str
         "classification" or "regression".
+    positive : str
+        Class whose probability is the score, in canonical form. Where it is empty or not learnt yet, the last
+        one in sorted order is. It is no part of what is stored.
 
     Attributes
     ----------
@@ -79,13 +85,13 @@ class OnlineLearner:
     ([None, 'cold'], ['cold', 'hot'])
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, positive: str = "") -> None:
         if task not in get_args(Task):
             raise ValueError(f"task: must be one of {', '.join(get_args(Task))}, received {task!r}")
         self.task: Task = task
         self.version = hashlib.sha256(repr((task, *_CONSTANTS)).encode()).hexdigest()[:16]
         self.n_ignored, self.n_resets = 0, 0
-        self._kind: Classes | Numbers = Classes() if task == "classification" else Numbers()
+        self._kind: Classes | Numbers = Classes(positive=positive) if task == "classification" else Numbers()
         self._columns = Columns()
         self._waiting = Waiting(np.ones((0, 1), np.float32), np.zeros(0))
         self._begin()
@@ -141,6 +147,7 @@ class OnlineLearner:
         labelled = np.flatnonzero(~np.isnan(targets))
         n_met = len(self._columns.names) - len(met_at)
         chosen = self._kind.blank(len(rows))
+        silent: Flags | None = None
         start = n_taken = 0
         while start < len(rows):
             n_missing = self._block_size - self._waiting.n
@@ -153,6 +160,9 @@ class OnlineLearner:
             if self.n_learnt:
                 best = block.guesses[:, self._best].T
                 np.multiply(best, self._kind.sharpness, out=chosen[: len(best), part])
+            else:
+                silent = np.zeros(len(rows), np.bool_) if silent is None else silent
+                silent[part] = True
             if self._waiting.n or len(taken) < stop - start or not ends:
                 self._waiting.add(rows[taken], targets[taken])
                 if ends:
@@ -162,13 +172,14 @@ class OnlineLearner:
                 self._learn(block, n_met + sum(row < stop for row in met_at))
                 self._waiting.n = 0
             start = stop
-        return self._kind.answer(chosen)
+        answers = self._kind.answer(chosen)
+        return answers if silent is None else replace(answers, silent=silent)
 
-    def _guess(self, rows: Rows, targets: Floats, offsets: Floats) -> tuple[_Block, Floats]:
+    def _guess(self, rows: Rows, targets: Floats, offsets: Any) -> tuple[_Block, Any]:
         of_names = self._columns.of_names
         lifted = lift(rows[:, : len(of_names)], of_names)
-        guesses, after = self._kind.guess(self._memory.predict(lifted), targets, offsets)
-        return _Block(rows, targets, lifted, guesses), after
+        guesses, bounded, after = self._kind.guess(self._memory.predict(lifted), targets, offsets)
+        return _Block(rows, bounded, lifted, guesses), after
 
     def _learn(self, block: _Block, n_names: int) -> None:
         """Learn a block, at the end of which so many names have been met."""
@@ -198,6 +209,8 @@ class OnlineLearner:
     def _choose(self) -> None:
         """Take the guess with the smallest recent error, and the next block's size."""
         self._best = best = int(np.argmin(self._losses))
+        n_recent = -RECENT_LABELS * np.expm1(-self.n_learnt / RECENT_LABELS)
+        self._kind.expect(best, float(np.sqrt(self._losses[best] / max(n_recent, 1.0))))
         of_short_memory = best % self._kind.n_sources == SHORT
         is_changing = of_short_memory and self._losses[best] < CHANGING_ERROR * self._losses[best - 1]
         self._block_size = block_size(self.n_learnt, bool(is_changing))
@@ -224,8 +237,10 @@ class OnlineLearner:
         )
 
     @classmethod
-    def decode(cls, stored: bytes) -> OnlineLearner:
+    def decode(cls, stored: bytes, positive: str = "") -> OnlineLearner:
         """Return the learner that `encode` stored: it answers and learns on to the bit.
+
+        `positive` is as for a new one.
 
         Raises
         ------
@@ -233,13 +248,13 @@ class OnlineLearner:
             If the bytes are no stored learner, or one of another version.
         """
         state = decode_state(stored, {task: cls(task).version for task in get_args(Task)})
-        learner = cls(state.task)
+        learner = cls(state.task, positive)
         learner.n_learnt, learner.n_ignored = state.n_learnt, state.n_ignored
         learner.n_resets = state.n_resets
         learner._columns = Columns(state.names, state.n_present)
         learner._waiting = Waiting(state.waiting_rows, state.waiting_targets)
         if state.task == "classification":
-            learner._kind = Classes(state.classes)
+            learner._kind = Classes(state.classes, positive)
         learner._memory = Memory.of(state.gram, state.moment)
         if state.n_learnt and not learner._memory.solve():
             raise ValueError("gram, moment: must be sums of products, from which weights follow")

@@ -41,11 +41,14 @@ class Classes:
     ----------
     names : sequence of str
         Known classes.
+    positive : str
+        The class whose probability is the score; empty: the last one in sorted order.
 
     Attributes
     ----------
     names : list of str
         By number; the labels of the last ones may be waiting for their block's end.
+    positive : str
     sharpness : float
     curvature : float
         Of the log loss over the sharpness, summed up over recent labels.
@@ -55,9 +58,9 @@ class Classes:
 
     n_first_targets = 0
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names = list(names)
-        self.offsets = self.first_offsets = np.zeros((0, 0))  # numbers have some
+    def __init__(self, names: Sequence[str] = (), positive: str = "") -> None:
+        self.names, self.positive = list(names), positive
+        self.offsets = self.first_offsets = None  # numbers have some
         self._codes: dict[Any, float] = {None: _UNLABELLED}
         self._codes.update({name: float(code) for code, name in enumerate(self.names)})
         self.forget()
@@ -102,9 +105,12 @@ class Classes:
         hot[np.arange(len(codes)), codes.astype(np.intp)] = 1.0
         return hot
 
-    def guess(self, said: Floats, targets: Floats, offsets: Floats) -> tuple[Floats, Floats]:
-        """Return what the memories say, as it is."""
-        return said, offsets
+    def expect(self, best: int, error: float) -> None:
+        """Take note of nothing: no class is far away."""
+
+    def guess(self, said: Floats, targets: Floats, offsets: Any) -> tuple[Floats, Floats, Any]:
+        """Return what the memories say and the labels, as they are."""
+        return said, targets, offsets
 
     def judge(self, guesses: Floats, targets: NDArray[np.floating]) -> None:
         """Learn the sharpness from what was guessed of labelled events: a step of Newton's method.
@@ -141,19 +147,29 @@ class Classes:
         """
         n_classes, n = chosen.shape
         if not n_classes or not n:
-            return OnlineScores(np.full(n, 0.5), [None] * n, np.zeros((n, n_classes)), tuple(self.names))
+            nothing = np.zeros((n, n_classes))
+            return OnlineScores(
+                np.full(n, 0.5), [None] * n, nothing, tuple(self.names), self._positive_of(n_classes)
+            )
         with np.errstate(invalid="ignore"):
             probabilities = softmax(chosen)
         predictions = np.array(self.names, object).take(probabilities.argmax(axis=0))
-        # The first classes are learnt first; which is the last in sorted order depends on how many there are.
+        # The first classes are learnt first; which one the score is of depends on how many there are.
         learnt = np.isfinite(chosen).sum(axis=0)
-        positive = [self.names.index(max(self.names[: n or 1])) for n in range(n_classes + 1)]
+        positive = [self._positive_of(n or 1) for n in range(n_classes + 1)]
         scores = np.take_along_axis(probabilities, np.array(positive)[learnt][None], axis=0)[0]
         if learnt.min() < 2:
             scores[learnt < 2] = 0.5
             probabilities[:, learnt == 0], predictions[learnt == 0] = 0.0, None
         probabilities = np.ascontiguousarray(probabilities.T)
-        return OnlineScores(scores, predictions.tolist(), probabilities, tuple(self.names))
+        return OnlineScores(scores, predictions.tolist(), probabilities, tuple(self.names), positive[-1])
+
+    def _positive_of(self, n: int) -> int | None:
+        """Return the class that the score is of when the first n are learnt."""
+        learnt = self.names[:n]
+        if not learnt:
+            return None
+        return learnt.index(self.positive if self.positive in learnt else max(learnt))
 
     def pack(self) -> Floats:
         """Return what is to be stored, as one vector."""

@@ -5,19 +5,22 @@ say there are guesses that add the recent mean of their errors, over some ten la
 moves with every label, while weights change once a block; it is the intercept with a learning rate of its own
 that linear models by stochastic gradient descent have. One more says nothing, so that with its offsets it is
 the recent mean of the labels themselves: where features mislead, that is hard to beat.
+
+A label that lies far from the best guess counts for less, in all of this: see `compute/online_bounds.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compute.moments import Floats
 from compute.online_answers import OnlineScores
+from compute.online_bounds import MAX_REACH, TYPICAL_ERRORS, bound_targets, faded
 from compute.online_features import BEND_STDDEVS, N_FREQUENCIES, Rows
 from compute.online_memory import MEMORIES, Memory
 
@@ -31,6 +34,20 @@ N_SOURCES = len(MEMORIES) + 1
 """The memories, and what always says 0."""
 
 
+class Offsets(NamedTuple):
+    """What moves with every label.
+
+    Attributes
+    ----------
+    of_sources : ndarray, shape (N_SOURCES, n_paces), float64
+    reach : float
+        How many times as far from the best guess as at the beginning of a block the next label may lie.
+    """
+
+    of_sources: Floats
+    reach: float = 1.0
+
+
 class Numbers:
     """Turns labels into targets, what memories say into guesses, and guesses into answers.
 
@@ -39,14 +56,18 @@ class Numbers:
     origin : float
         The first label, NaN before it. Targets are counted from it, so that differences of large labels are
         not lost in float32.
-    offsets : ndarray, shape (N_SOURCES, n_paces), float64
+    offsets : Offsets
         After the last label.
-    first_offsets : ndarray, shape (N_SOURCES, n_paces), float64
+    first_offsets : Offsets
         At the beginning of the block. They follow from the sums:
     weight, target : ndarray, shape (n_paces,), float64
         Sums of 1 and of targets, fading with each label by 1 - pace.
     lifted : ndarray, shape (n_paces, n_columns), float64
         Same of features.
+    best : int
+        Which guess is the best one until the block's end.
+    bound : float
+        How far from it a label may lie.
     """
 
     n_sources = N_SOURCES
@@ -58,11 +79,12 @@ class Numbers:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.origin = np.nan
+        self.best, self.bound = 0, np.inf
         self.forget()
 
     def forget(self) -> None:
         """Begin anew; targets are counted from where they were."""
-        self.offsets = self.first_offsets = np.zeros((N_SOURCES, len(PACES)))
+        self.offsets = self.first_offsets = Offsets(np.zeros((N_SOURCES, len(PACES))))
         self.weight, self.target = np.zeros(len(PACES)), np.zeros(len(PACES))
         self.lifted = np.zeros((len(PACES), N_FREQUENCIES + 1))
 
@@ -92,23 +114,48 @@ class Numbers:
         """Return the targets as a column."""
         return targets[:, None]
 
-    def guess(self, said: Floats, targets: Floats, offsets: Floats) -> tuple[Floats, Floats]:
-        """Return guesses without and with offsets, and the offsets after the last label.
+    def expect(self, best: int, error: float) -> None:
+        """Take note of which guess is the best one, and of the root mean square of its recent errors.
+
+        Where that is 0 nothing tells what is far away.
+        """
+        self.best, self.bound = best, TYPICAL_ERRORS * error or np.inf
+
+    def guess(self, said: Floats, targets: Floats, offsets: Offsets) -> tuple[Floats, Floats, Offsets]:
+        """Return guesses without and with offsets, labels as they count, and the offsets after the last.
 
         Parameters
         ----------
         said : ndarray, shape (n, n_memories, 1), float64
         targets : ndarray, shape (n,), float64
             NaN without a label. At most a block of them have one.
-        offsets : ndarray, shape (N_SOURCES, n_paces), float64
+        offsets : Offsets
             Before the first of these events.
 
         Returns
         -------
         guesses : ndarray, shape (n, n_guesses, 1), float64
             Of all sources without an offset, then with the slow one, then with the fast one.
-        offsets : ndarray, shape (N_SOURCES, n_paces), float64
+        targets : ndarray, shape (n,), float64
+        offsets : Offsets
         """
+        guesses, after = self._follow(said, targets, offsets.of_sources)
+        # In most blocks none is far away, and that needs no loop.
+        if not (np.abs(targets - guesses[:, self.best, 0]) > self.bound).any():
+            n_labels = len(targets) - int(np.count_nonzero(np.isnan(targets)))
+            return guesses, targets, Offsets(after, faded(offsets.reach, n_labels))
+        known = np.flatnonzero(~np.isnan(targets))
+        i, source = divmod(self.best, N_SOURCES)
+        pace, offset = (PACES[i - 1], float(offsets.of_sources[source, i - 1])) if i else (0.0, 0.0)
+        bare = guesses[known, source, 0].tolist()
+        bounded, reach = bound_targets(targets[known].tolist(), bare, pace, offset, self.bound, offsets.reach)
+        targets = targets.copy()
+        targets[known] = bounded
+        guesses, after = self._follow(said, targets, offsets.of_sources)
+        return guesses, targets, Offsets(after, reach)
+
+    def _follow(self, said: Floats, targets: Floats, offsets: Floats) -> tuple[Floats, Floats]:
+        """Return guesses without and with offsets, and the offsets after the last label."""
         labelled = ~np.isnan(targets)
         known = slice(None) if labelled.all() else labelled
         n_before = slice(len(said)) if labelled.all() else np.cumsum(labelled) - labelled
@@ -148,7 +195,7 @@ class Numbers:
         if self.weight.all():
             said = memory.predict((self.lifted / self.weight[:, None]).astype(np.float32))
             bare = np.append(said[:, :, 0], np.zeros((len(PACES), 1)), axis=1)
-            self.first_offsets = ((self.target / self.weight)[:, None] - bare).T
+            self.first_offsets = Offsets(((self.target / self.weight)[:, None] - bare).T)
             self.offsets = self.first_offsets
 
     def blank(self, n: int) -> Floats:
@@ -162,13 +209,13 @@ class Numbers:
 
     def pack(self) -> Floats:
         """Return what is to be stored, as one vector."""
-        parts = (self.offsets, self.weight, self.target, self.lifted)
-        return np.concatenate([[self.origin], *(part.ravel() for part in parts)])
+        parts = (self.offsets.of_sources, self.weight, self.target, self.lifted)
+        return np.concatenate([[self.origin, self.offsets.reach], *(part.ravel() for part in parts)])
 
     @staticmethod
     def n_packed(n_columns: int) -> int:
         """Return the length of what is stored."""
-        return 1 + (N_SOURCES + 2 + n_columns) * len(PACES)
+        return 2 + (N_SOURCES + 2 + n_columns) * len(PACES)
 
     def unpack(self, packed: Floats, memory: Memory) -> None:
         """Take what was stored.
@@ -180,7 +227,10 @@ class Numbers:
         """
         if not (np.abs(packed[1:]) <= _LARGEST).all() or np.abs(packed[0]) > MAX_NUMBER:
             raise ValueError(f"offsets: must be finite and at most {_LARGEST:g}")
-        at = 1 + np.cumsum([0, N_SOURCES * len(PACES), len(PACES), len(PACES)])
+        reach = float(packed[1])
+        if not 1.0 <= reach <= MAX_REACH:
+            raise ValueError(f"reach: must be between 1 and {MAX_REACH:g}, received {reach}")
+        at = 2 + np.cumsum([0, N_SOURCES * len(PACES), len(PACES), len(PACES)])
         offsets, self.weight, self.target, lifted = (x.copy() for x in np.split(packed, at)[1:])
         self.origin, self.lifted = float(packed[0]), lifted.reshape(len(PACES), -1)
         if self.weight.any() and (self.weight < 0.9 * np.array(PACES)).any():
@@ -188,7 +238,7 @@ class Numbers:
         if (np.abs(self.lifted) > 2.0 * BEND_STDDEVS * self.weight[:, None]).any():
             raise ValueError("lifted: must be sums of bounded features")
         self.begin_block(memory)
-        self.offsets = offsets.reshape(N_SOURCES, len(PACES))
+        self.offsets = Offsets(offsets.reshape(N_SOURCES, len(PACES)), reach)
 
 
 _LARGEST = 1e70

@@ -14,6 +14,11 @@ from compute.moments import Floats, Integers
 Z_LIMIT = 8.0
 """Most that one value counts, in standard deviations: a single one far out is no change."""
 
+FAR = 30.0
+"""Standard deviations from the mean beyond which a value is moved there, and `sqrt(n)` of them after n values
+where that is more. So none more than doubles what 900 values or more make of the spread; and rare values that
+are all alike, as errors of 0 and 1 are, stay what they are, however rare."""
+
 
 class Level(NamedTuple):
     """How many values there were, their mean and their standard deviation."""
@@ -60,7 +65,8 @@ class PageHinkley:
         Values before which nothing is found.
     in_stddevs : bool
         Whether deviations are counted in standard deviations so far, each within `Z_LIMIT`, so that `delta`
-        and `threshold` suit any scale. Without it, this is the test as published.
+        and `threshold` suit any scale, and values within those that `FAR` is about. Without it, this is the
+        test as published.
     target : tuple of float and float, optional
         Mean and standard deviation to count from instead of those so far: Page's test of a known level.
 
@@ -93,7 +99,7 @@ class PageHinkley:
 
     @property
     def level(self) -> Level:
-        """All values since the beginning."""
+        """All values since the beginning, as they count."""
         return self._sums.describe(self._first)
 
     def observe(self, values: Floats) -> Rise | None:
@@ -113,10 +119,8 @@ class PageHinkley:
             return None
         if not self._sums.n_values:
             self._first = float(values[0])
-        away = values - self._first
         n_values = self._sums.n_values + 1 + np.arange(len(values))
-        totals = _running_sum(self._sums.total, away)
-        squares = _running_sum(self._sums.squares, away * away)
+        away, totals, squares = self._add_up(values - self._first, n_values)
         mean = totals / n_values
         deviations = away - mean
         if self._target is not None:
@@ -139,6 +143,27 @@ class PageHinkley:
         before, after = self._sums_at_lowest, self._sums.minus(self._sums_at_lowest)
         statistic = self._excess - self._lowest
         return Rise(last, statistic, before.describe(self._first), after.describe(self._first))
+
+    def _add_up(self, away: Floats, n_values: Integers) -> tuple[Floats, Floats, Floats]:
+        """Return values as they count, and their sums and those of their squares up to each."""
+        row = 0
+        while True:
+            totals = _running_sum(self._sums.total, away)
+            squares = _running_sum(self._sums.squares, away * away)
+            if not self._in_stddevs or self._target is not None:
+                return away, totals, squares
+            n_before = np.maximum(n_values - 1, 1)
+            mean = np.r_[self._sums.total, totals[:-1]] / n_before
+            variance = np.r_[self._sums.squares, squares[:-1]] / n_before - mean * mean
+            limit = np.sqrt(np.maximum(variance, 0.0) * np.maximum(n_before, FAR * FAR))
+            far = np.flatnonzero((np.abs(away - mean) > limit) & (limit > 0.0))
+            far = far[far >= row]
+            if not far.size:
+                return away, totals, squares
+            # Where it is now decides which of the values behind it are far.
+            row = int(far[0])
+            away[row] = mean[row] + np.copysign(limit[row], away[row] - mean[row])
+            row += 1
 
     def numbers(self) -> tuple[float, ...]:
         """Return all that the test remembers; `restore` takes it back."""

@@ -75,8 +75,8 @@ class Learning:
     store : PartitionedStore
         Read once; written by the checkpoint, with what `take_changes` gives.
     settings : app.settings.Settings
-        Of these: label_delay_seconds, online_task, drift and its, panes, pane_seconds, evaluation_groups,
-        max_challengers.
+        Of these: label_delay_seconds, online_task, positive_class, drift and its, panes, pane_seconds,
+        evaluation_groups, max_challengers.
 
     Attributes
     ----------
@@ -107,7 +107,8 @@ class Learning:
         self.evaluations: dict[Evaluated, Evaluation] = {}
         self.comparisons: dict[Compared, Comparison] = {}
         self.counts: Counter[str] = Counter()
-        self.online = OnlineLearner(settings.online_task) if settings.online_task else None
+        self._positive = settings.positive_class and canonical_class(settings.positive_class)
+        self.online = OnlineLearner(settings.online_task, self._positive) if settings.online_task else None
         watched = settings.drift
         self.drift = (
             DriftMonitor(settings.panes, settings.drift_reference_events, settings.drift_threshold)
@@ -132,6 +133,8 @@ class Learning:
         kind, *names = json.loads(name)
         if kind == "evaluation":
             about, found = Evaluated(*names[:3]), Evaluation.decode(content)
+            if about.model == ONLINE and found.head.task == "classification":
+                found.name_positive(self._positive or None)
             is_of_ring = (found.head.n_panes, found.head.pane_seconds) == self._ring(about.group)
             if is_of_ring and name == self._name_of(about):
                 self.evaluations[about] = found
@@ -142,7 +145,7 @@ class Learning:
         elif kind == "counts":
             self.counts = Counter(json.loads(content))
         elif kind == "online" and self.online is not None:
-            found_online = OnlineLearner.decode(content)
+            found_online = OnlineLearner.decode(content, self._positive)
             if found_online.version == self.online.version:
                 self.online = found_online
         elif kind == "drift" and self.drift is not None:
@@ -232,7 +235,7 @@ class Learning:
     def _new_evaluation(self, version: VersionAnswers, group: str) -> Evaluation:
         ring, max_scores = self._ring(group), MAX_GROUP_SCORES if group else MAX_SCORES
         if version.task == "classification" and version.model == ONLINE:  # its classes come as it learns
-            return Evaluation("classification", *ring, max_scores=max_scores)
+            return Evaluation("classification", *ring, positive=self._positive or None, max_scores=max_scores)
         return Evaluation(
             "regression" if version.task == "regression" else "classification",
             *ring,

@@ -258,6 +258,25 @@ def test_an_online_learner_that_serves_is_compared_and_watched() -> None:
     assert learning(worker).serving == worker.predictions()[-1]["version"]
 
 
+@pytest.mark.parametrize("positive", ["", "faulty", "ok"])
+def test_an_online_learner_scores_and_is_judged_by_the_class_that_is_positive(positive: str) -> None:
+    settings = Settings(partitions=1, online_task="classification", model="online", positive_class=positive)
+    worker = Worker(settings)
+    rows = rows_of(80)
+    told = ['"faulty"' if value else '"ok"' for value in truth_of(rows)]
+    for start in range(0, 80, 10):
+        part = slice(start, start + 10)
+        run(worker.scorer.score(batch(stream(rows[part], start, told=told[part]))))
+    wanted = positive or "ok"
+    predictions = worker.predictions()[10:]
+    for prediction in predictions:
+        assert prediction["score"] == prediction["probabilities"][wanted]
+    described = since_start(worker, predictions[-1]["version"])
+    assert described["positive"] == wanted
+    assert described["recall"] == described["per_class"][wanted]["recall"]
+    assert described["roc_auc"] > 0.7
+
+
 def test_a_label_waits_for_an_event_that_is_scored_long_after_it_came(settings: Settings) -> None:
     worker = Worker(settings, model=MODEL)
     hours = [NOW_MS + hour * 3_600_000 for hour in (0, 2, 4)]  # the delay is one, and events lag behind

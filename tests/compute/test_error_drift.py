@@ -86,6 +86,17 @@ def test_the_scale_of_errors_does_not_matter(scale):
     assert 2000 < finding.row < 2100
 
 
+@pytest.mark.parametrize("wild", [30.0, 1e3, 1e9, 1e300])
+@pytest.mark.parametrize("rows", [[2], [40], [5000], [1000, 2000, 5000]])
+def test_a_few_wild_errors_do_not_hide_a_rise(wild, rows):
+    random = np.random.default_rng(4)
+    errors = np.abs(0.1 * random.normal(size=12_000)) * np.repeat([1.0, 5.0], [10_000, 2_000])
+    errors[rows] = wild
+    (finding,) = ErrorMonitor().observe(errors, "1")
+    assert (finding.state, finding.severity) == ("firing", "critical")
+    assert 10_000 < finding.row < 10_050
+
+
 def test_another_version_resolves_the_alert_and_begins_anew():
     monitor = ErrorMonitor()
     monitor.observe(errors_of((1000, 0.1), (200, 0.6)), "1")
@@ -124,10 +135,18 @@ def test_a_description_tells_since_when_and_by_how_much():
     assert described["reference"] == finding.shifts[0].mean
 
 
+def distances_of(*worlds, seed):
+    """Return the errors of a regression, one in 100 of them wild."""
+    random = np.random.default_rng(seed)
+    errors = np.concatenate([np.abs(random.normal(size=n)) * scale for n, scale in worlds])
+    return errors * 10.0 ** (random.integers(1, 9, len(errors)) * (random.random(len(errors)) < 0.01))
+
+
 STREAMS = st.builds(
-    lambda seed, shares: errors_of(*((400, share) for share in shares), seed=seed),
+    lambda seed, shares, draw: draw(*((400, share) for share in shares), seed=seed),
     st.integers(0, 2**32),
     st.lists(st.sampled_from([0.05, 0.1, 0.5, 0.9]), min_size=1, max_size=5),
+    st.sampled_from([errors_of, distances_of]),
 )
 
 

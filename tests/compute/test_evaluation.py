@@ -317,6 +317,34 @@ def test_the_model_says_which_class_is_positive():
     assert (described["positive"], described["recall"], described["roc_auc"]) == ("1", 0.5, 0.5)
 
 
+def test_one_that_learns_online_is_told_which_class_is_positive():
+    evaluation = Evaluation("classification", 1, 60.0, positive="faulty")
+    faulty = np.array([0.9, 0.8, 0.3, 0.1])
+    outcomes = ["faulty", "ok", "faulty", "ok"], ["faulty", "faulty", "ok", "ok"]
+    evaluation.add(
+        np.zeros(4), *outcomes, faulty, np.stack([1 - faulty, faulty], 1), columns=("ok", "faulty")
+    )
+    described = Evaluation.decode(evaluation.encode()).describe()["since_start"]
+    assert described["positive"] == "faulty"
+    assert described["precision"] == metrics.precision_score(*outcomes, pos_label="faulty")
+    assert described["recall"] == metrics.recall_score(*outcomes, pos_label="faulty")
+    assert described["roc_auc"] == metrics.roc_auc_score([1, 0, 1, 0], faulty)
+    other = Evaluation("classification", 1, 60.0, positive="ok")  # of a worker that has another setting
+    other.merge(evaluation)
+    assert other.describe()["since_start"]["positive"] == "ok"
+    assert other.describe()["since_start"]["log_loss"] == described["log_loss"]
+    evaluation.name_positive("no such class")
+    assert evaluation.describe()["since_start"]["positive"] == "ok"
+    evaluation.name_positive(None)
+    assert evaluation.describe()["since_start"]["positive"] == "ok"
+    evaluation.name_positive("faulty")
+    evaluation.add(np.zeros(1), ["broken"], ["ok"], np.zeros(1))
+    assert evaluation.describe()["since_start"]["positive"] is None
+    known = Evaluation("classification", 1, 60.0, ("ok", "faulty"))
+    known.name_positive("ok")
+    assert known.head.positive is None
+
+
 def test_labels_that_two_classes_do_not_have_are_the_others_in_the_curve_and_make_means_of_the_rest():
     evaluation = Evaluation("classification", 1, 60.0, ("0", "1"))
     labels, predictions = ["0", "1", "2", "1"], ["0", "1", "1", "0"]

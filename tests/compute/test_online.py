@@ -18,14 +18,18 @@ TASKS = ["classification", "regression"]
 NAMES = ["a", "b", "c", "d"]
 
 
-def stream(task, n=400, seed=1, n_features=4, n_classes=3, unlabelled=0.2, missing=0.1):
-    """Return features and labels of which some are missing; the last feature and the last class come late."""
+def stream(task, n=400, seed=1, n_features=4, n_classes=3, unlabelled=0.2, missing=0.1, wild=0.0):
+    """Return features and labels of which some are missing; the last feature and the last class come late.
+
+    Some numbers are wild, if that is wanted.
+    """
     random = np.random.default_rng(seed)
     z = random.normal(size=(n, n_features))
     told = np.sin(2.0 * z[:, 0]) + z[:, 1] * (1.0 + z[:, -1])
     z[random.random(z.shape) < missing] = math.nan
     z[: n // 3, -1] = math.nan
     if task == "regression":
+        told[10:][random.random(n - 10) < wild] *= 1e3
         labels = (1e6 + 10.0 * told).tolist()
     else:
         classes = np.clip(np.floor(told + n_classes / 2), 0, n_classes - 1).astype(int)
@@ -47,13 +51,13 @@ def answers_in_parts(learner, z, labels, cuts, orders):
     return np.concatenate(scores), predictions
 
 
-def assert_same_state(one, other):
+def assert_same_state(one, other, atol=1e-4):
     versions = {task: OnlineLearner(task).version for task in TASKS}
     left, right = (decode_state(learner.encode(), versions) for learner in (one, other))
     for field in left.__dataclass_fields__:
         mine, its = getattr(left, field), getattr(right, field)
         if field == "packed":  # of these some follow from answers, the offsets after the last label
-            np.testing.assert_allclose(mine, its, rtol=1e-9, atol=1e-4)
+            np.testing.assert_allclose(mine, its, rtol=1e-9, atol=atol)
         else:
             np.testing.assert_array_equal(mine, its, err_msg=field)
 
@@ -64,13 +68,15 @@ def assert_same_state(one, other):
     st.integers(0, 5),
     st.lists(st.integers(0, 400), max_size=12).map(sorted),
     st.lists(st.permutations(range(4)), min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.03]),
 )
-def test_any_split_and_order_of_columns_gives_the_same(task, seed, cuts, orders):
-    z, labels = stream(task, seed=seed)
+def test_any_split_and_order_of_columns_gives_the_same(task, seed, cuts, orders, wild):
+    z, labels = stream(task, seed=seed, wild=wild)
     whole, parts = OnlineLearner(task), OnlineLearner(task)
     answers = whole.score_and_learn(NAMES, z, labels)
     scores, predictions = answers_in_parts(parts, z, labels, cuts, orders)
-    atol = 1e-5 if task == "classification" else 1e-3
+    # What is wild makes weights larger, and with them the rounding of float32.
+    atol = 1e-5 if task == "classification" else 1e-2 if wild else 1e-3
     np.testing.assert_allclose(scores, answers.scores, rtol=1e-9, atol=atol)
     if task == "classification":
         odds = np.sort(answers.probabilities, axis=1)
@@ -78,17 +84,19 @@ def test_any_split_and_order_of_columns_gives_the_same(task, seed, cuts, orders)
         assert [p for p, s in zip(predictions, sure, strict=True) if s] == [
             p for p, s in zip(answers.predictions, sure, strict=True) if s
         ]
-    assert_same_state(whole, parts)
+    assert_same_state(whole, parts, atol=1e-2 if wild else 1e-4)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_one_by_one_is_all_at_once(task):
-    z, labels = stream(task, n=700)
+@pytest.mark.parametrize(
+    ("task", "wild"), [("classification", 0.0), ("regression", 0.0), ("regression", 0.02)]
+)
+def test_one_by_one_is_all_at_once(task, wild):
+    z, labels = stream(task, n=700, wild=wild)
     whole, single = OnlineLearner(task), OnlineLearner(task)
     answers = whole.score_and_learn(NAMES, z, labels)
     scores, _ = answers_in_parts(single, z, labels, list(range(1, 700)), [range(4)])
-    np.testing.assert_allclose(scores, answers.scores, rtol=1e-9, atol=1e-3)
-    assert_same_state(whole, single)
+    np.testing.assert_allclose(scores, answers.scores, rtol=1e-9, atol=1e-2 if wild else 1e-3)
+    assert_same_state(whole, single, atol=1e-2 if wild else 1e-4)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -155,6 +163,35 @@ def test_scores_are_of_the_last_class_in_sorted_order():
     assert 190 < np.argmax(is_learnt) < 300
     np.testing.assert_array_equal(answers.scores[is_learnt], answers.probabilities[is_learnt, last[1]])
     np.testing.assert_array_equal(answers.scores[50:190], answers.probabilities[50:190, last[0]])
+
+
+@pytest.mark.parametrize("positive", ["class 0", "class 1", "class 2"])
+def test_scores_are_of_the_class_that_is_named_once_it_is_learnt(positive):
+    z, labels = stream("classification", unlabelled=0.0)
+    usual = OnlineLearner("classification").score_and_learn(NAMES, z, labels)
+    learner = OnlineLearner("classification", positive)
+    answers = learner.score_and_learn(NAMES, z, labels)
+    np.testing.assert_array_equal(answers.probabilities, usual.probabilities)
+    named = answers.classes.index(positive)
+    n_learnt = np.count_nonzero(answers.probabilities, axis=1)
+    is_learnt = (answers.probabilities[:, named] > 0) & (n_learnt > 1)
+    assert answers.positive == learner.score(NAMES, z[:1]).positive == named
+    assert 100 < np.count_nonzero(is_learnt) < 400
+    np.testing.assert_array_equal(answers.scores[is_learnt], answers.probabilities[is_learnt, named])
+    np.testing.assert_array_equal(answers.scores[~is_learnt], usual.scores[~is_learnt])
+
+
+def test_the_class_that_is_named_is_no_part_of_what_is_learnt():
+    z, labels = stream("classification")
+    named, usual = OnlineLearner("classification", "class 0"), OnlineLearner("classification")
+    for learner in (named, usual):
+        learner.learn(NAMES, z, labels)
+    assert (named.version, named.encode()) == (usual.version, usual.encode())
+    back = OnlineLearner.decode(usual.encode(), "class 0")
+    np.testing.assert_array_equal(back.score(NAMES, z).scores, named.score(NAMES, z).scores)
+    never = OnlineLearner.decode(usual.encode(), "no such class").score(NAMES, z)
+    np.testing.assert_array_equal(never.scores, usual.score(NAMES, z).scores)
+    assert never.positive == usual.score(NAMES, z).positive == never.classes.index("class 2")
 
 
 def test_probabilities_sum_to_one_and_name_the_prediction():

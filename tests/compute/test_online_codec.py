@@ -30,7 +30,7 @@ def learnt(task, n):
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(TASKS), st.integers(0, 400), st.integers(0, 5))
 def test_what_is_read_back_answers_and_learns_on_to_the_bit(task, n, seed):
-    z, labels = stream(task, seed=seed)
+    z, labels = stream(task, seed=seed, wild=0.03)
     learner = OnlineLearner(task)
     learner.learn(NAMES, z[:n], labels[:n])
     stored = learner.encode()
@@ -126,6 +126,17 @@ def test_a_waiting_label_must_be_a_class():
     stored = learnt("classification", 333).encode()
     with pytest.raises(ValueError, match="waiting_targets: must be numbers of 3 classes"):
         OnlineLearner.decode(replaced(stored, len(stored) - 8, struct.pack("<d", 3.0)))
+
+
+@pytest.mark.parametrize("reach", [0.5, 1e61, float("nan")])
+def test_a_reach_that_no_labels_lead_to_is_refused(reach):
+    learner = learnt("regression", 333)
+    n_waiting_bytes = learner._waiting.n * (4 * len(NAMES) + 8)
+    stored = learner.encode()
+    at = len(stored) - n_waiting_bytes - 8 * (len(learner._kind.pack()) - 1)
+    assert struct.unpack_from("<d", stored, at) == (1.0,)
+    with pytest.raises(ValueError, match=r"reach: must be between 1|offsets: must be finite"):
+        OnlineLearner.decode(replaced(stored, at, struct.pack("<d", reach)))
 
 
 def test_sums_of_nothing_are_refused():

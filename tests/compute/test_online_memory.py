@@ -6,9 +6,10 @@ from sklearn.linear_model import Ridge
 
 from compute.online import OnlineLearner
 from compute.online_block import block_size
+from compute.online_bounds import MAX_REACH, REACH_LABELS, bound_targets
 from compute.online_features import N_FREQUENCIES, bend, frequencies, lift
 from compute.online_memory import MEMORIES, RIDGE, Memory
-from compute.online_numbers import N_SOURCES, PACES, Numbers
+from compute.online_numbers import N_SOURCES, PACES, Numbers, Offsets
 
 
 def lifted_rows(n, n_features=3, seed=1):
@@ -111,28 +112,51 @@ def test_bent_features_keep_their_order_and_are_bounded():
     np.testing.assert_allclose(bend(np.array([[0.01, -0.02]])), [[0.01, -0.02]], rtol=1e-3)
 
 
-def offsets_one_by_one(said, targets, offsets):
-    """Return guesses and offsets as they are defined, label by label."""
-    guesses, offsets = [], offsets.copy()
-    for row, target in zip(said[:, :, 0], targets, strict=True):
+def offsets_one_by_one(said, targets, offsets, best=0, bound=np.inf, reach=1.0):
+    """Return guesses, labels as they count, offsets and reach as they are defined, label by label."""
+    guesses, counted, offsets = [], targets.copy(), offsets.copy()
+    for t, row in enumerate(said[:, :, 0]):
         row = np.append(row, 0.0)
         guesses.append(np.concatenate([row, *(row + offsets[:, i] for i in range(len(PACES)))]))
-        if not np.isnan(target):
-            for i, pace in enumerate(PACES):
-                offsets[:, i] += pace * (target - row - offsets[:, i])
-    return np.array(guesses), offsets
+        if np.isnan(targets[t]):
+            continue
+        error, limit = targets[t] - guesses[t][best], bound * reach
+        counted[t] = guesses[t][best] + np.clip(error, -limit, limit)
+        reach *= np.clip(abs(error) / limit, 1.0, 2.0)
+        reach = 1.0 + (reach - 1.0) * np.exp(-1.0 / REACH_LABELS)
+        for i, pace in enumerate(PACES):
+            offsets[:, i] += pace * (counted[t] - row - offsets[:, i])
+    return np.array(guesses), counted, offsets, reach
 
 
 @pytest.mark.parametrize("unlabelled", [0.0, 0.5, 1.0])
-def test_offsets_follow_each_label(unlabelled):
+@pytest.mark.parametrize("best", range(Numbers.n_guesses))
+@pytest.mark.parametrize(
+    ("bound", "reach"), [(np.inf, 1.0), (1e6, 7.0), (1e3, 7.0), (3.0, 1.0), (0.1, 1.0), (0.5, 4.0)]
+)
+def test_offsets_follow_each_label_as_it_counts(unlabelled, best, bound, reach):
     random = np.random.default_rng(7)
     said, targets = random.normal(size=(256, len(MEMORIES), 1)), random.normal(size=256).cumsum()
+    targets[100:120] += 1e4
     targets[random.random(256) < unlabelled] = np.nan
-    offsets = random.normal(size=(N_SOURCES, len(PACES)))
-    guesses, after = Numbers().guess(said, targets, offsets)
-    wanted, wanted_after = offsets_one_by_one(said, targets, offsets)
-    np.testing.assert_allclose(guesses[:, :, 0], wanted, atol=1e-9)
-    np.testing.assert_allclose(after, wanted_after, atol=1e-9)
+    offsets, numbers = random.normal(size=(N_SOURCES, len(PACES))), Numbers()
+    numbers.best, numbers.bound = best, bound
+    guesses, counted, after = numbers.guess(said, targets, Offsets(offsets, reach))
+    wanted = offsets_one_by_one(said, targets, offsets, best, bound, reach)
+    for mine, its in zip((guesses[:, :, 0], counted, *after), wanted, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_far_away_counts_for_less_and_soon_is_not_far_away():
+    for distance in (1e3, 1e9, -1e9):
+        (counted,), _ = bound_targets([distance], [0.0], pace=0.0, offset=0.0, bound=10.0, reach=1.0)
+        assert counted == np.copysign(10.0, distance)
+    counted, reach = bound_targets([1e6] * 40, [0.0] * 40, pace=0.6, offset=0.0, bound=10.0, reach=1.0)
+    assert counted[:2] == [10.0, pytest.approx(6.0 + 20.0, rel=0.01)]
+    assert counted[20:] == [1e6] * 20
+    counted, reach = bound_targets([1e300] * 1000, [0.0] * 1000, pace=0.0, offset=0.0, bound=1e-9, reach=1.0)
+    assert reach == pytest.approx(MAX_REACH, rel=0.02)
+    assert np.isfinite(counted).all()
 
 
 def test_offsets_at_a_blocks_end_are_the_mean_errors_of_the_new_weights():
@@ -145,7 +169,7 @@ def test_offsets_at_a_blocks_end_are_the_mean_errors_of_the_new_weights():
     errors = targets - np.insert(memory.predict(lifted)[:, :, 0], len(MEMORIES), 0.0, axis=1)
     for i, pace in enumerate(PACES):
         recent = np.average(errors, axis=0, weights=(1.0 - pace) ** np.arange(899, -1, -1.0))
-        np.testing.assert_allclose(numbers.offsets[:, i], recent, atol=1e-3)
+        np.testing.assert_allclose(numbers.offsets.of_sources[:, i], recent, atol=1e-3)
 
 
 def test_the_learner_is_what_its_parts_make_of_it():

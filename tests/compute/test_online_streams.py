@@ -126,3 +126,40 @@ def test_numbers_that_features_tell_are_not_spoilt_by_offsets():
     answers = OnlineLearner("regression").score_and_learn(list("abc"), z, labels.tolist())
     noise = np.sqrt(2 / np.pi)
     assert np.abs(answers.scores - labels)[2000:].mean() < 1.1 * noise
+
+
+def test_one_wild_number_is_no_lesson():
+    random = np.random.default_rng(7)
+    z = random.normal(size=(3000, 2))
+    labels = 2.0 * z[:, 0] + z[:, 1] + 0.5 * random.normal(size=3000)
+    told = {}
+    for wild in (labels[1000], 1e3, 1e9, -1e60):
+        numbers = labels.copy()
+        numbers[1000] = wild
+        scores = OnlineLearner("regression").score_and_learn(["a", "b"], z, numbers.tolist()).scores
+        told[wild] = np.abs(scores - 2.0 * z[:, 0] - z[:, 1])
+    calm = told.pop(labels[1000])
+    for errors in told.values():
+        np.testing.assert_array_equal(errors[:1001], calm[:1001])
+        assert errors[1001:1500].mean() < 1.2 * calm[1001:1500].mean()
+        assert errors[1500:].mean() < 1.1 * calm[1500:].mean()
+
+
+@pytest.mark.parametrize("n_stddevs", [30.0, 1e3])
+def test_another_level_is_learnt_within_some_hundred_labels(n_stddevs):
+    random = np.random.default_rng(8)
+    z = random.normal(size=(4000, 2))
+    labels = 2.0 * z[:, 0] + z[:, 1] + 0.5 * random.normal(size=4000)
+    labels[2000:] += 0.5 * n_stddevs
+    scores = OnlineLearner("regression").score_and_learn(["a", "b"], z, labels.tolist()).scores
+    errors = np.abs(scores - labels) / 0.5
+    assert errors[2000:2100].mean() > 0.9 * n_stddevs
+    assert errors[2600:].mean() < 0.02 * n_stddevs + 1.5
+
+
+def test_numbers_that_are_rarely_other_than_0_are_learnt():
+    random = np.random.default_rng(9)
+    z = random.normal(size=(10_000, 2))
+    labels = np.where(z[:, 0] > 2.0, 1_000.0, 0.0)
+    scores = OnlineLearner("regression").score_and_learn(["a", "b"], z, labels.tolist()).scores
+    assert np.mean((scores - labels)[5000:] ** 2) < 0.6 * labels[5000:].var()

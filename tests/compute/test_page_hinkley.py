@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compute.page_hinkley import Z_LIMIT, PageHinkley
+from compute.page_hinkley import FAR, Z_LIMIT, PageHinkley
 
 
 class NaivePageHinkley:
@@ -20,6 +20,10 @@ class NaivePageHinkley:
 
     def update(self, value):
         delta, threshold, min_values, in_stddevs, target = self.options
+        if in_stddevs and target is None and len(self.values) > 1:
+            level, spread = statistics.fmean(self.values), statistics.pstdev(self.values)
+            limit = max(FAR, math.sqrt(len(self.values))) * spread
+            value = min(max(value, level - limit), level + limit) if spread else value
         self.values.append(value)
         deviation = value - statistics.fmean(self.values)
         stddev = statistics.pstdev(self.values)
@@ -42,7 +46,7 @@ SEQUENCES = st.builds(
     st.integers(0, 2**32),
     st.integers(1, 300),
     st.sampled_from([0.0, 0.5, 2.0]),
-    st.sampled_from(["normal", "zero or one", "constant", "far away"]),
+    st.sampled_from(["normal", "zero or one", "constant", "far away", "wild"]),
 )
 
 
@@ -53,6 +57,8 @@ def sequence(seed, n, rise, kind):
         return (random.random(n) < 0.1 + 0.3 * level) * 1.0
     if kind == "constant":
         return np.where(level > 0, 1.0, 0.0)
+    if kind == "wild":
+        return random.normal(level, 1.0) * 10.0 ** (random.integers(1, 4, n) * (random.random(n) < 0.05))
     return random.normal(level, 1.0) + (1e6 if kind == "far away" else 0.0)
 
 
@@ -82,12 +88,13 @@ def test_it_equals_the_naive_version_one_value_at_a_time(values, options):
             expected.append((row, naive.excess - naive.lowest, naive.levels()))
             naive = NaivePageHinkley(*options)
     found = rises(PageHinkley(*options), values)
+    rounding = 1e-6 * max(1.0, 0.1 * np.ptp(values))  # of differences of squares
     assert [rise.row for rise in found] == [row for row, *_ in expected]
     for rise, (_, statistic, levels) in zip(found, expected, strict=True):
         assert rise.statistic == pytest.approx(statistic, rel=1e-9)
         for level, (n_values, mean, stddev) in zip((rise.before, rise.after), levels, strict=True):
             assert level.n_values == n_values
-            assert (level.mean, level.stddev) == pytest.approx((mean, stddev), rel=1e-9, abs=1e-6)
+            assert (level.mean, level.stddev) == pytest.approx((mean, stddev), rel=1e-9, abs=rounding)
 
 
 @given(SEQUENCES, OPTIONS, st.data())
@@ -154,3 +161,26 @@ def test_a_value_far_out_is_no_change_of_the_mean():
     values[1000] = 1e6
     assert PageHinkley(0.1, 50.0, 30, in_stddevs=True).observe(values) is None
     assert PageHinkley(0.1, 50.0, 30).observe(values).row == 1000
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.003, 0.02, 0.3])
+def test_rare_values_that_are_all_alike_count_as_they_are(share):
+    values = (np.random.default_rng(2).random(20_000) < share) * 1.0
+    test = PageHinkley(0.1, math.inf, 30, in_stddevs=True)
+    test.observe(values)
+    assert test.level == (20_000, pytest.approx(values.mean()), pytest.approx(values.std()))
+
+
+@pytest.mark.parametrize("n_before", [5, 50, 900, 10_000])
+def test_a_value_far_out_counts_for_as_much_whatever_its_size(n_before):
+    values = np.random.default_rng(3).normal(size=n_before + 1)
+    levels = []
+    for far in (1e6, 1e100):
+        test = PageHinkley(0.1, math.inf, 30, in_stddevs=True)
+        test.observe(np.r_[values[:-1], far])
+        levels.append(test.level)
+    assert levels[0] == levels[1]
+    wanted = values[:-1].std() * math.sqrt(
+        n_before / (n_before + 1) + max(900, n_before) * n_before / (n_before + 1) ** 2
+    )
+    assert levels[0].stddev == pytest.approx(wanted)

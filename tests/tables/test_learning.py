@@ -178,3 +178,31 @@ def test_as_many_versions_as_may_answer_at_once_are_all_kept() -> None:
         owner.label([b"k", b"l"], names)
     assert {evaluation.n_labels for evaluation in owner.learning.evaluations.values()} == {6}
     assert owner.versions() == names
+
+
+def test_a_class_that_another_setting_makes_positive_is_so_after_the_next_start() -> None:
+    owner = Owner(online_task="classification")
+    about = Evaluated("online", "1")
+    online = VersionAnswers(
+        model="online",
+        version="1",
+        role="challenger",
+        task="classification",
+        classes=("faulty", "ok"),
+        positive=1,
+        scores=np.array([0.2, 0.8]),
+        predictions=np.array([0, 1], np.int32),
+    )
+    answered = Answered(np.arange(2), np.zeros(2), np.zeros(2), np.zeros(2, np.uint32), (online,))
+    owner.learning.learn(answered, ["faulty", "ok"], [b"a", b"b"])
+    assert owner.learning.online is not None
+    owner.learning.online.learn(["x"], np.array([[0.0], [1.0], [0.0], [1.0]]), ["faulty", "ok"] * 2)
+    owner.learning.changed("online")
+    for positive, wanted in (("", "ok"), ("faulty", "faulty"), ("broken", "ok")):
+        owner.checkpoint()
+        owner.start(online_task="classification", positive_class=positive)
+        evaluation = owner.learning.evaluations[about]
+        assert evaluation.describe()["since_start"]["positive"] == wanted
+        assert evaluation.n_labels == 2
+        scores = owner.learning.online.score(["x"], np.array([[1.0]]))
+        assert scores.scores[0] == scores.probabilities[0, scores.classes.index(wanted)]
