@@ -115,6 +115,7 @@ def read_metadata(fields: Mapping[str, Any]) -> Metadata:
     ...
     compute.metadata.ArtefactError: metadata: Invalid enum value 'guess' - at `$.kind`
     """
+    check_field_names(fields)
     try:
         metadata = msgspec.convert(dict(fields), Metadata)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -128,6 +129,31 @@ def read_metadata(fields: Mapping[str, Any]) -> Metadata:
     if metadata.kind != "anomaly" and metadata.output.sign != 1:
         raise ArtefactError(f"metadata: output.sign belongs to kind 'anomaly', received {metadata.kind!r}")
     return metadata
+
+
+def check_field_names(fields: Mapping[str, Any]) -> None:
+    """See that a metadata object has no other fields than there are.
+
+    Raises
+    ------
+    ArtefactError
+        Names the first unknown field, and those that are known.
+
+    Examples
+    --------
+    >>> check_field_names({"output": {"lable": "y"}})
+    Traceback (most recent call last):
+    ...
+    compute.metadata.ArtefactError: metadata.output: unknown field `lable`; known are score, label, ...
+    """
+    output = fields.get("output")
+    for place, given, known in (
+        ("metadata", fields, Metadata.__struct_fields__),
+        ("metadata.output", output if isinstance(output, Mapping) else {}, Output.__struct_fields__),
+    ):
+        unknown = next((str(name) for name in given if name not in known), None)
+        if unknown is not None:
+            raise ArtefactError(f"{place}: unknown field `{unknown[:100]}`; known are {', '.join(known)}")
 
 
 def parse_metadata(metadata_json: bytes) -> dict[str, Any]:

@@ -84,10 +84,12 @@ class ModelFollower:
         try:
             await asyncio.wait_for(self._caught_up.wait(), timeout)
         except asyncio.TimeoutError:
-            reason = self.problem or f"it is still being read after {timeout:g} s"
-            raise TimeoutError(
-                f"topic {self._settings.topic_models!r} is not read to its end: {reason}"
-            ) from None
+            raise TimeoutError(self.why_behind(timeout)) from None
+
+    def why_behind(self, waited_seconds: float) -> str:
+        """Return what is in the way of catching up, after so long a wait."""
+        reason = self.problem or f"it is still being read after {waited_seconds:g} s"
+        return f"topic {self._settings.topic_models!r} is not read to its end: {reason}"
 
     async def stop(self) -> None:
         """Stop reading; what is held stays."""

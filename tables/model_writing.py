@@ -23,7 +23,9 @@ from compute.ledger import Claim
 from compute.metadata import VERSION_LENGTH, parse_metadata
 from tables.keys import load_signer, load_verifier
 from tables.model_index import ModelIndex
+from tables.model_loading import ModelLoader
 from tables.model_records import HEADROOM_BYTES, Artefact, Record, decision_record, read_artefact
+from tables.model_roles import find_roles, why_not_challenging
 from tables.model_topic import ModelTopic
 
 
@@ -96,6 +98,37 @@ class ModelWriter:
             return "", ""
         claim, version = max(champions, key=lambda item: item[0].rank)
         return claim.name, version
+
+    async def replaced_by(self, name: str) -> tuple[str, str]:
+        """Return name and version of what a new champion of a name takes the place of; both may be empty.
+
+        That is what serves, whatever its name, unless the new one is not to serve.
+        """
+        if self._settings.model in ("", name):
+            return await self.serving()
+        champion = await self.champion(name)
+        return ("", "") if champion is None else (name, champion[1])
+
+    async def why_not_challenging(self, name: str, version: str) -> str:
+        """Return why workers have no place for a challenger, empty if they have one; artefacts are loaded.
+
+        Raises
+        ------
+        ArtefactError
+            There is no process to try artefacts in.
+        """
+        refused: dict[int, str] = {}
+        loader = ModelLoader(
+            self._settings.max_artefact_bytes,
+            lambda _, record, reason: refused.update({record.offset: reason}),
+        )
+        try:
+            roles = await find_roles(self.index, loader, self._settings, self._topic.fetch)
+        except OSError as error:
+            raise ArtefactError(f"artefacts cannot be tried: {error}") from None
+        finally:
+            await loader.close()
+        return why_not_challenging(name, version, roles, refused, self.index, self._settings)
 
     async def artefact(self, name: str, version: str) -> Artefact:
         """Return an artefact that stands on the topic.

@@ -1,15 +1,16 @@
 """The models table: which model serves on this worker, which challenge it, and who answers whom.
 
 Owns the roles that come of the topic: they change at the end of what was read, all in one step. What its
-records come to is in `compute/ledger.py`; following it, loading artefacts, publishing and deciding are in
-`tables/model_following.py`, `model_loading.py`, `artefact_records.py` and `promotion.py`.
+records come to is in `compute/ledger.py`; following it, loading artefacts, choosing among them, publishing
+and deciding are in `tables/model_following.py`, `model_loading.py`, `model_roles.py`, `artefact_records.py`
+and `promotion.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord
@@ -26,6 +27,7 @@ from tables.model_following import ModelFollower
 from tables.model_history import ModelHistory, describe_record
 from tables.model_index import ModelIndex, Pictures, key_of
 from tables.model_loading import ModelLoader, Reader
+from tables.model_roles import find_roles
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class ModelsTable(ModelFollower):
         """Forget what the topic had; what serves goes on until it is read again."""
         self.history = ModelHistory()
         self._index = ModelIndex(self._verifier)
-        self._champions: dict[str, tuple[Claim, Model]] = {}
+        self._champions: Mapping[str, tuple[Claim, Model]] = {}
         self._loader.forget_offsets()
         self._seen: list[tuple[str, dict[str, Any]]] = []
 
@@ -180,56 +182,19 @@ class ModelsTable(ModelFollower):
 
     async def _settle(self, read: Reader) -> None:
         """Load what roles need and is not held, then give out the roles."""
-        ledger = self._index.ledger
-        champions = {}
         try:
-            for name in ledger.names():
-                if (champion := await self._find_champion(name, read)) is not None:
-                    champions[name] = champion
-            serving = self._choose(champions)
-            challengers = await self._find_challengers(serving and serving[1], read)
+            roles = await find_roles(self._index, self._loader, self._settings, read)
         finally:
             await self._loader.close()
         for name, entry in self._seen:
             self.history.published(name, entry)
         self._seen = []
-        for name in ledger.names():
-            claim, model = champions.get(name, (None, None))
+        for name in self._index.ledger.names():
+            claim, model = roles.champions.get(name, (None, None))
             self.history.chosen(name, claim.sources[0] if claim else None, model)
-        self._loader.keep_only([*challengers, *(model for _, model in champions.values())])
-        self._champions = champions
-        self._take(serving, tuple(challengers))
-
-    async def _find_champion(self, name: str, read: Reader) -> tuple[Claim, Model] | None:
-        for claim in self._index.ledger.claims(name):
-            version = claim.version if claim.is_decided else ""
-            if (model := await self._loader.hold(name, version, claim.sources, read)) is not None:
-                return claim, model
-        return None
-
-    def _choose(self, champions: dict[str, tuple[Claim, Model]]) -> tuple[Claim, Model] | None:
-        preferred = self._settings.model
-        known: Iterable[tuple[Claim, Model]] = (
-            champions.values() if not preferred else filter(None, [champions.get(preferred)])
-        )
-        return max(known, key=lambda item: item[0].rank, default=None)
-
-    async def _find_challengers(self, serving: Model | None, read: Reader) -> list[Model]:
-        """Hold the newest challengers that fit what serves: of its kind, and of the name that may serve."""
-        ledger = self._index.ledger
-        found: list[Model] = []
-        for name, version in ledger.challengers():
-            if len(found) == self._settings.max_challengers:
-                break
-            if self._settings.model not in ("", name) or (serving and serving.version == version):
-                continue
-            kept = self._index.kept(name, version)
-            if kept is None or (serving is not None and kept.kind != serving.kind):
-                continue
-            model = await self._loader.hold(name, version, ledger.sources(name, version), read)
-            if model is not None:
-                found.append(model)
-        return found
+        self._loader.keep_only([*roles.challengers, *(model for _, model in roles.champions.values())])
+        self._champions = roles.champions
+        self._take(roles.serving, roles.challengers)
 
     def _take(self, serving: tuple[Claim, Model] | None, challengers: tuple[Model, ...]) -> None:
         """Give out the roles, in one step: whoever scores sees those before or those after it."""

@@ -87,15 +87,7 @@ async def promote(
         )
 
 
-async def rollback(
-    settings: Any,
-    name: str,
-    version: str = "",
-    *,
-    by: str = "",
-    reason: str = "",
-    evidence: Mapping[str, Any] | None = None,
-) -> Outcome:
+async def rollback(settings: Any, name: str, version: str = "", *, by: str = "", reason: str = "") -> Outcome:
     """Go back to a former champion, with the normaliser and all else that is in its artefact.
 
     Without a version that is the one before the present champion of that name was promoted; a second rollback
@@ -104,7 +96,7 @@ async def rollback(
 
     Parameters
     ----------
-    settings, name, by, reason, evidence
+    settings, name, by, reason
         See `promote`.
     version : str
         A version that is kept; empty: the former champion.
@@ -121,21 +113,11 @@ async def rollback(
     """
     async with ModelWriter(settings) as writer:
         served = await writer.serving()
-        champion = await writer.champion(name)
-        target, target_name = version, name
-        if not version:
-            ledger = writer.index.ledger
-            way = ledger.way_back(name, champion[1] if champion is not None else "")
-            target, target_name = next(
-                ((old, ledger.owner(old)) for old in way if ledger.owner(old)), ("", "")
-            )
-            if not target:
-                raise ArtefactError(f"{name} has no former champion to go back to; name a VERSION")
+        target_name, target = (name, version) if version else await _former_champion(writer, name)
         if served == (target_name, target):
-            return _nothing(target_name, target, served[1], f"{target_name} {target} serves already")
+            return _nothing(target_name, target, target, f"{target_name} {target} serves already")
         artefact = await writer.artefact(target_name, target)
-        told = {"by": by, "reason": reason, "evidence": evidence}
-        return await _change(writer, "rollback", target_name, target, artefact, **told)
+        return await _change(writer, "rollback", target_name, target, artefact, by=by, reason=reason)
 
 
 async def retire(settings: Any, name: str, version: str, *, by: str = "", reason: str = "") -> Outcome:
@@ -177,14 +159,14 @@ async def split(
     Raises
     ------
     ArtefactError
-        The share is out of bounds, or the version does not challenge; or as `promote` raises.
+        The share is out of bounds, or the version could not answer: it does not challenge, or workers have
+        no place for it; or as `promote` raises.
     """
     if not 0.0 <= share <= 1.0:
         raise ArtefactError(f"share: from 0 to 1 needed, received {share}")
     async with ModelWriter(settings) as writer:
-        ledger = writer.index.ledger
-        if share and (name, version) not in ledger.challengers():
-            raise ArtefactError(f"{name} {version} is no challenger: publish it as one first")
+        if share and (reason_against := await writer.why_not_challenging(name, version)):
+            raise ArtefactError(reason_against)
         decision = writer.decide("split", name, version, by, reason=reason, share=float(share))
         await writer.write([writer.decision_record(decision, encode_decision(decision))])
         told = f"answers for {share:.0%} of the entities" if share else "answers for no entity any more"
@@ -201,26 +183,25 @@ async def champion_batches(
     by: str = "",
     reason: str = "",
     evidence: Mapping[str, Any] | None = None,
-) -> tuple[list[Sequence[Record]], str]:
-    """Return the batches that make an artefact the champion of its name, and the version that was it before.
+) -> tuple[list[Sequence[Record]], tuple[str, str]]:
+    """Return the batches that make an artefact the champion of its name, and what it takes the place of.
 
     The last batch is the change. Those before keep what it takes to undo it: the artefact itself, and what
     somebody put under a name without keeping it.
     """
-    served_name, served = await writer.serving()
+    replaced = await writer.replaced_by(name)
     before = await writer.champion(name)
-    touched = dict.fromkeys([(name, version), (name, before[1] if before else ""), (served_name, served)])
+    touched = dict.fromkeys([(name, version), (name, before[1] if before else ""), replaced])
     batches: list[Sequence[Record]] = []
     for owner, old in touched:
         if old and old not in writer.index.ledger.versions(owner):
             content = artefact if (owner, old) == (name, version) else await writer.artefact(owner, old)
             batches.append([artefact_record(artefact_key(owner, old), content, b"", writer.signer)])
-    previous = before[1] if before is not None else served
     told = {"reason": reason, "evidence": dict(evidence or {})}
-    decision = writer.decide(action, name, version, by, previous=previous, **told)
+    decision = writer.decide(action, name, version, by, previous=replaced[1], **told)
     encoded = encode_decision(decision)
     champion = artefact_record(name, artefact, encoded, writer.signer)
-    return [*batches, [champion, writer.decision_record(decision, encoded)]], previous
+    return [*batches, [champion, writer.decision_record(decision, encoded)]], replaced
 
 
 async def _change(
@@ -231,16 +212,22 @@ async def _change(
     artefact: Artefact,
     **told: Any,
 ) -> Outcome:
-    batches, previous = await champion_batches(writer, action, name, version, artefact, **told)
+    batches, (owner, previous) = await champion_batches(writer, action, name, version, artefact, **told)
     await writer.write(*batches)
     done = "promoted" if action == "promote" else "is back"
-    return Outcome(
-        True,
-        name,
-        version,
-        previous,
-        f"{name} {version} {done}" + (f", before: {previous}" if previous else ""),
-    )
+    if previous:
+        done += f", before: {previous}" if owner == name else f", before: {owner} {previous}"
+    return Outcome(True, name, version, previous, f"{name} {version} {done}")
+
+
+async def _former_champion(writer: ModelWriter, name: str) -> tuple[str, str]:
+    """Return name and version of the nearest former champion of this name, else of the nearest of another."""
+    champion, ledger = await writer.champion(name), writer.index.ledger
+    way = ledger.way_back(name, champion[1] if champion is not None else "")
+    known = [(owner, version) for version in way if (owner := ledger.owner(version))]
+    if not known:
+        raise ArtefactError(f"{name} has no former champion to go back to; name a VERSION")
+    return min(known, key=lambda item: item[0] != name)
 
 
 def _newest_challenger(writer: ModelWriter, name: str) -> str:

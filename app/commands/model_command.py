@@ -5,7 +5,7 @@ Owns that a person gets one line, whatever is wrong.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 from typing import Any, ClassVar, NoReturn
 
@@ -19,7 +19,9 @@ from tables.keys import KeyFileError
 from tables.model_topic import TopicError
 from tables.models import ModelsTable
 
-CATCH_UP_SECONDS = 60
+CATCH_UP_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""Between looks at whether there is trouble; what is there at two of them ends the wait."""
 
 AUTHOR_OPTIONS = [
     option("--by", default="", help="Who decides; default: user@host."),
@@ -51,17 +53,20 @@ async def read_table(settings: Settings) -> ModelsTable:
     logging.getLogger("tables").setLevel(logging.CRITICAL)  # refusals and troubles are told by the commands
     table = ModelsTable(settings)
     await table.start()
+    reading = asyncio.create_task(table.catch_up(timeout=CATCH_UP_SECONDS))
     try:
-        for _ in range(CATCH_UP_SECONDS - 1):
-            # Trouble ends it at once: a person waits.
-            with contextlib.suppress(TimeoutError):
-                await table.catch_up(timeout=1.0)
-                return table
-            if table.problem:
-                break
-        await table.catch_up(timeout=1.0)
+        had_problem = False
+        while not reading.done():
+            await asyncio.wait([reading], timeout=LOOK_SECONDS)
+            if (
+                had_problem and table.problem and not reading.done()
+            ):  # a person waits: no longer than for this
+                raise StartError(table.why_behind(CATCH_UP_SECONDS))
+            had_problem = bool(table.problem)
+        await reading
     except TimeoutError as error:
         raise StartError(str(error)) from None
     finally:
+        reading.cancel()
         await table.stop()
     return table

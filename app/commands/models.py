@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from app.commands.model_command import AUTHOR_OPTIONS, ModelCommand, read_table
 from app.commands.one_shot import OneShot, iso_time
 from app.topics import StartError, ensure_topics
 from compute.artefact import ArtefactError, embedded_metadata, load_artefact
-from compute.metadata import parse_metadata
+from compute.metadata import check_field_names, parse_metadata
 from compute.scoring import Model
 from tables.artefact_records import pack_metadata, publish
 
@@ -114,20 +116,31 @@ def gather_metadata(
     file: Path, onnx_bytes: bytes, metadata: Path | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the metadata of a file: options over the JSON beside it over what the ONNX carries."""
-    fields = embedded_metadata(onnx_bytes)
+    with _naming(file):
+        fields = embedded_metadata(onnx_bytes)
+        check_field_names(fields)
     fields.pop("version", None)  # no content can hold its own hash
     beside = metadata or file.with_suffix(".json")
     if beside.is_file() and beside != file:
-        try:
-            fields.update(parse_metadata(beside.read_bytes()))
-        except ArtefactError as error:
-            raise ArtefactError(f"{beside}: {error}") from None
+        with _naming(beside):
+            found = parse_metadata(beside.read_bytes())
+            check_field_names(found)
+        fields.update(found)
     given = {name: value for name, value in options.items() if value is not None}
     if "features" in given:
         given["features"] = [name.strip() for name in given["features"].split(",")]
     if given:
         fields.pop("version", None)
     return {"name": file.stem, **fields, **given}
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Let an error say which file is wrong: there may be two with metadata."""
+    try:
+        yield
+    except ArtefactError as error:
+        raise ArtefactError(f"{file}: {error}") from None
 
 
 async def list_models(command: OneShot) -> None:

@@ -181,6 +181,8 @@ class Supervisor:
             evaluation = report.evaluations.get(Evaluated(self._settings.train_name, newest["version"]))
             since_training = 0 if evaluation is None else evaluation.n_labels
             last = newest["at"]
+        if self._run is not None and not self._run.is_running:
+            self._triggers.ended(self._run.outcome == "succeeded", time.time())
         due = self._triggers.look(time.time(), report.n_labels, since_training, last, report.drift)
         if self._run is not None and self._run.is_running:
             if self._triggers.has_drifted and self._run.since is None:

@@ -10,12 +10,7 @@ import pytest
 from tables import model_loading
 from tables.models import ModelsTable
 from tests.artefacts import artefact
-from tests.tables.model_log import SECONDS, Log, install, settings_of, until
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    return install(monkeypatch)
+from tests.tables.model_log import SECONDS, Log, settings_of, until
 
 
 def run(test: Callable[[ModelsTable], Coroutine[Any, Any, None]], table: ModelsTable | None = None) -> None:

@@ -72,3 +72,48 @@ def test_before_a_drift_has_its_labels_nothing_else_starts_a_training() -> None:
     assert look(of, 90, since=90, drift=[FIRING]) is None
     assert look(of, 150, drift=[FIRING]) is None
     assert look(of, 190, drift=[FIRING]) == Due("drift, and 100 labels since", FIRING["since"])
+
+
+def test_a_drift_whose_training_failed_is_learnt_from_after_a_pause_that_grows() -> None:
+    of, now = triggers(train_on_drift=True), 1_000.0
+    look(of, 0, drift=[FIRING])
+    pauses = []
+    for _ in range(9):
+        due = look(of, DRIFT_LABELS, now=now, drift=[FIRING])
+        assert due == Due(f"drift, and {DRIFT_LABELS} labels since", FIRING["since"])
+        of.begun(DRIFT_LABELS, now)
+        assert look(of, 9_000, now=now, drift=[FIRING]) is None
+        of.ended(False, now)
+        begun = now
+        while look(of, DRIFT_LABELS, now=now, drift=[]) is None:  # whether or not it still fires
+            of.ended(False, now)  # told again
+            now += 30.0
+        pauses.append(now - begun)
+    assert pauses == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600]
+    of.begun(DRIFT_LABELS, now)
+    of.ended(True, now)
+    assert look(of, 9_000, now=now + 10_000, drift=[FIRING]) is None
+    look(of, 9_000, now=now, drift=[{**FIRING, "since": 1_700_009_000.0}])
+    of.begun(9_500, now)
+    of.ended(False, now)
+    assert look(of, 9_500, now=now + 59.0) is None
+    assert look(of, 9_500, now=now + 60.0).since == 1_700_009_000.0
+
+
+def test_a_drift_during_a_training_that_fails_is_the_one_to_learn_from() -> None:
+    of = triggers(train_on_drift=True)
+    look(of, 0, drift=[FIRING])
+    of.begun(DRIFT_LABELS, 0.0)
+    look(of, 800, drift=[{**FIRING, "since": 1_700_009_000.0}])
+    of.ended(False, 10.0)
+    assert look(of, 1_299, now=100.0) is None
+    assert look(of, 1_300, now=100.0).since == 1_700_009_000.0
+
+
+def test_a_failed_training_of_new_labels_waits_for_as_many_again() -> None:
+    of = triggers(train_after_labels=100)
+    assert look(of, 100, since=100) is not None
+    of.begun(100, 0.0)
+    of.ended(False, 1.0)
+    assert look(of, 199, now=10_000.0) is None
+    assert look(of, 200, now=10_000.0) == Due("100 new labels")
