@@ -16,6 +16,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import TomlConfigSettingsSource as TomlSource
 
+from compute.events import DecodeLimits
+
 PREFIX = "NOWCAST_"
 
 MAX_STATE_BYTES = 16_000_000
@@ -225,6 +227,16 @@ class Settings(BaseSettings):
     def allowed_future_seconds(self) -> float:
         """How far an event may lie ahead: never so far that one event takes what a window knows."""
         return min(self.future_seconds, self.window_seconds / 2)
+
+    @property
+    def decode_limits(self) -> DecodeLimits:
+        """Bounds that an event has to keep, whoever reads it."""
+        return DecodeLimits(
+            max_event_bytes=self.max_event_bytes,
+            max_features=self.max_features,
+            max_feature_names=self.max_features,
+            future_seconds=self.allowed_future_seconds,
+        )
 
     @property
     def max_dead_letter_bytes(self) -> int:

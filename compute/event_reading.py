@@ -43,7 +43,8 @@ def read_carefully(value: bytes) -> Event:
 
     It accepts all that ``decode_event`` accepts, and a little more: the times of ``parse_iso_8601``, a field
     whose repetition is right (the last one counts), and an ``id`` or ``label`` that is neither string, number
-    nor boolean, which is left out because no score depends on it.
+    nor boolean, since no score depends on it. Such an id is left out; such a label is the empty string, which
+    is none either.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def read_carefully(value: bytes) -> Event:
         timestamp=_read_timestamp(bytes(envelope.timestamp)),
         features=_read_features(bytes(envelope.features)),
         id=_read_scalar(bytes(envelope.id), str | int | None),
-        label=_read_scalar(bytes(envelope.label), str | int | float | bool | None),
+        label=_read_scalar(bytes(envelope.label), str | int | float | bool | None, ""),
     )
 
 
@@ -115,11 +116,11 @@ def _read_features(raw: bytes) -> dict[str, float | None]:
     raise _find_not_finite(received) or EventError("invalid-features", f"features: {reason}")
 
 
-def _read_scalar(raw: bytes, kind: Any) -> Any:
+def _read_scalar(raw: bytes, kind: Any, otherwise: Any = None) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind) if raw else None
     except Exception:
-        return None
+        return otherwise
 
 
 def _parse_loosely(raw: bytes) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from compute.event_faults import EventError, Rejected, shown
 from compute.event_reading import Event, decode_event, read_carefully
 from compute.event_times import EARLIEST_SECONDS, epoch_seconds, latest_allowed, time_fault
+from compute.labels import label_fault
 
 MAX_KEY_BYTES = 16_384
 """Bytes of an entity's key: every prediction has it twice, and odd bytes are five times as long there."""
@@ -68,6 +69,8 @@ class EventBatch:
         The other events, by position.
     ids, labels : dict
         What the accepted events carry of them, by position in the record batch.
+    not_labels : list of int
+        Positions of accepted events whose label is none; they are scored all the same.
     """
 
     index: NDArray[np.int64]
@@ -77,6 +80,7 @@ class EventBatch:
     rejected: list[Rejected] = field(default_factory=list)
     ids: dict[int, str | int] = field(default_factory=dict)
     labels: dict[int, str | int | float | bool] = field(default_factory=dict)
+    not_labels: list[int] = field(default_factory=list)
 
 
 def decode_batch(
@@ -154,7 +158,10 @@ def decode_batch(
         for event in rejected:
             ids.pop(event.position, None)
             labels.pop(event.position, None)
-    return EventBatch(index, timestamps, matrix, names, rejected, ids, labels)
+    not_labels = [position for position, label in labels.items() if label_fault(label)]
+    for position in not_labels:
+        del labels[position]
+    return EventBatch(index, timestamps, matrix, names, rejected, ids, labels, not_labels)
 
 
 def _read_values(

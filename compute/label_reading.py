@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from compute.event_faults import EventError, Rejected, shown
 from compute.events import MAX_KEY_BYTES
-
-MAX_LABEL_LENGTH = 200
-"""Characters of a label; of a number, those of its digits."""
+from compute.labels import MAX_LABEL_LENGTH, label_fault
 
 Label = str | int | float | bool
 
@@ -43,7 +41,6 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 _ID = re.compile(r"([a-zA-Z0-9._-]{1,249})-(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,18})")
 _MAX_PARTITION, _MAX_OFFSET = 2**31, 2**62
-_TOO_LONG = 10**MAX_LABEL_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +143,8 @@ def _read(value: bytes) -> tuple[tuple[str, int, int], Label]:
     partition, offset = (int(match[2]), int(match[3])) if match else (_MAX_PARTITION, _MAX_OFFSET)
     if match is None or partition >= _MAX_PARTITION or offset >= _MAX_OFFSET:
         raise _id_fault(f'"{shown(event_id)}"')
-    if type(label) is str:
-        if not 0 < len(label) <= MAX_LABEL_LENGTH:
-            raise _label_fault(f"a string of {len(label)}")
-    elif type(label) is int and abs(label) >= _TOO_LONG:
-        raise _label_fault("a longer number")
+    if fault := label_fault(label):
+        raise _label_fault(fault)
     return (match[1], partition, offset), label
 
 

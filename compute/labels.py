@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_LABEL_LENGTH = 200
+"""Characters of a label that is taken; of a number, those of its digits."""
+
 MAX_NAME = 200
 """Characters of a class. Longer names are cut and told apart by a hash: what is kept of them is bounded."""
 
@@ -23,6 +26,26 @@ LARGEST_NUMBER = 1e60
 
 _HASH_LENGTH = 16
 _MAX_BITS = 1023
+_TOO_LONG = 10**MAX_LABEL_LENGTH
+
+
+def label_fault(label: str | float) -> str:
+    """Return what a label is that cannot be taken, whichever way it came; empty if it can.
+
+    Parameters
+    ----------
+    label : str, bool, int or float
+
+    Examples
+    --------
+    >>> label_fault(""), label_fault("x" * 5000), label_fault(10**300)
+    ('a string of 0', 'a string of 5000', 'a longer number')
+    >>> label_fault("spam"), label_fault(-2.5), label_fault(True)
+    ('', '', '')
+    """
+    if type(label) is str:
+        return "" if 0 < len(label) <= MAX_LABEL_LENGTH else f"a string of {len(label)}"
+    return "a longer number" if type(label) is int and abs(label) >= _TOO_LONG else ""
 
 
 def canonical_class(label: Any) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.sources import json_lines
-from app.sources.options import KEY_NAMES, SourceOptions, choose_columns, guess_column
+from app.sources.cells import read_labels
+from app.sources.options import KEY_NAMES, LABEL_NAMES, SourceOptions, choose_columns, guess_column
 from app.sources.source import Event, Source, SourceError
 from app.sources.tables import read_events
 
@@ -96,10 +97,16 @@ def _csv_chunks(path: Path, source: str, options: SourceOptions) -> Iterator[pd.
 
     names = [str(name) for name in pd.read_csv(path, nrows=0).columns]
     key = options.key_column or guess_column(names, KEY_NAMES)
-    # A key such as 007 is text, whatever it looks like.
-    dtype: Any = {key: str} if key in names else None
+    label = options.label_column or guess_column(names, LABEL_NAMES)
+    has_labels = label in names and label != key and label not in options.feature_columns
+    # A key such as 007 is text, whatever it looks like; what a label is, is told by its cell alone.
+    texts = [name for name in (key, label if has_labels else None) if name in names]
+    dtype: Any = dict.fromkeys(texts, str)
     with pd.read_csv(path, chunksize=CHUNK_ROWS, dtype=dtype, low_memory=False) as reader:
-        yield from reader
+        for chunk in reader:
+            if has_labels:
+                chunk[label] = pd.Series(read_labels(chunk[label].tolist()), chunk.index, object)
+            yield chunk
 
 
 def _parquet_chunks(path: Path, source: str) -> Iterator[pd.DataFrame]:

@@ -17,7 +17,7 @@ import numpy as np
 from agents.meet import meet
 from app.settings import Settings
 from app.training.request import OWN_LABEL, Request
-from compute.events import DecodeLimits, decode_batch
+from compute.events import decode_batch
 from compute.labels import canonical_class, numeric_label
 from compute.training.sample import NewestRows
 from tables.partition import NoRoomError, Partition
@@ -107,12 +107,7 @@ class Rows:
         self._settings = settings
         self._wanted = wanted
         self._later = later
-        self._limits = DecodeLimits(
-            max_event_bytes=settings.max_event_bytes,
-            max_features=settings.max_features,
-            max_feature_names=settings.max_features,
-            future_seconds=settings.allowed_future_seconds,
-        )
+        self._limits = settings.decode_limits
         self._partitions: dict[int, _Held] = {}
         self._waiting: dict[int, list[Any]] = {}
         self.newest = NewestRows(wanted.task, wanted.max_events)

@@ -83,6 +83,28 @@ def test_parquet_with_dates_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 2, 100])
+def test_a_label_of_a_csv_file_is_what_its_cell_says_whatever_others_say(
+    write: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    cells = ["1", "1.0", "2.5", "True", "", "spam", "FALSE", "007", "-3e2", "9007199254740993", "1_0", "inf"]
+    told = [1, 1.0, 2.5, True, None, "spam", False, 7, -300.0, 9007199254740993, "1_0", "inf"]
+    name = write("a.csv", "heat,label\n" + "".join(f"1,{cell}\n" for cell in cells))
+    monkeypatch.setattr(files, "CHUNK_ROWS", chunk_rows)
+    found = [event.label for event in open_source(name)]
+    assert [(type(label), label) for label in found] == [(type(label), label) for label in told]
+
+
+def test_a_column_of_a_csv_file_may_be_label_and_more(write: Callable[[str, str], str]) -> None:
+    name = write("a.csv", "id,time,heat\n7,1,2.5\n8,2,3\n")
+    for column, labels in (("id", ["7", "8"]), ("time", [1, 2]), ("heat", [2.5, 3.0])):
+        options = SourceOptions(label_column=column, feature_columns=("heat",))
+        assert list(open_source(name, options)) == [
+            Event(b"7", 1.0, {"heat": 2.5}, labels[0]),
+            Event(b"8", 2.0, {"heat": 3.0}, labels[1]),
+        ]
+
+
 def test_labels_of_a_parquet_file_are_text_numbers_and_booleans(tmp_path: Path) -> None:
     columns = {
         "category": pd.Categorical(["u", None]),

@@ -266,10 +266,21 @@ def test_unknown_fields_are_ignored() -> None:
     assert len(decode(value).index) == 1
 
 
-def test_a_label_or_id_that_is_no_scalar_is_left_out_and_the_event_scored() -> None:
-    batch = decode(event({"a": 1}, id=["x"], label={"y": 1}), event({"a": 1}, id=7, label=False))
+def test_an_id_that_is_no_scalar_is_left_out_and_the_event_scored() -> None:
+    batch = decode(event({"a": 1}, id=["x"]), event({"a": 1}, id=7))
     assert batch.index.tolist() == [0, 1]
-    assert (batch.ids, batch.labels) == ({1: 7}, {1: False})
+    assert batch.ids == {1: 7}
+
+
+@pytest.mark.parametrize("label", [{"y": 1}, [1], "", "x" * 201, 10**200], ids=lambda label: str(label)[:5])
+def test_a_label_that_is_none_is_left_out_and_told_and_the_event_scored(label: object) -> None:
+    batch = decode(event({"a": 1}, label=label), event({"a": 1}, label=False), event({"a": 1}, label=None))
+    assert batch.index.tolist() == [0, 1, 2]
+    assert (batch.labels, batch.not_labels) == ({1: False}, [0])
+
+
+def test_a_label_that_is_none_of_a_rejected_event_is_not_told() -> None:
+    assert decode(event({}, label="")).not_labels == []
 
 
 def test_a_large_integer_is_a_number() -> None:

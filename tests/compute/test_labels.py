@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compute.events import DecodeLimits, decode_batch
+from compute.label_reading import decode_labels
 from compute.labels import LARGEST_NUMBER, MAX_NAME, canonical_class, finite_numbers, numeric_label
 
 
@@ -115,3 +118,22 @@ def test_what_is_no_number_is_refused_in_one_line(label):
 def test_a_column_with_what_is_no_number_is_refused(column):
     with pytest.raises(ValueError, match=r"\w"):
         finite_numbers("labels", column)
+
+
+@given(
+    st.one_of(
+        st.text(max_size=300),
+        st.integers(),
+        st.integers(10**190, 10**210),
+        st.booleans(),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_the_same_labels_are_taken_from_an_event_and_from_their_topic(label):
+    event = json.dumps({"timestamp": 1, "features": {"a": 1}, "label": label}).encode()
+    own = decode_batch([b"k"], [event], np.full(1, np.nan), limits=DecodeLimits(), now=1.0)
+    record = json.dumps({"id": "events-0-0", "label": label}).encode()
+    later = decode_labels([b"k"], [record], max_bytes=10_000)
+    assert own.index.tolist() == [0]  # it is scored, whatever its label is
+    assert list(own.labels.values()) == later.labels
+    assert own.not_labels == [rejected.position for rejected in later.rejected]
