@@ -124,7 +124,7 @@ class Scorer:
             min_support=settings.alert_min_support,
         )
         self._panel = Panel(settings, models, metrics)
-        self._answers = Answers(settings, outbox, sent_alerts or SentAlerts(settings, lambda number: 0))
+        self._answers = Answers(settings, outbox, sent_alerts or SentAlerts(settings, lambda number: None))
         self._learner = Learner(settings, self._answers, metrics)
         self.joiner = Joiner(settings, self._learner, self._answers, outbox, labels_end)
         self.suspended = False

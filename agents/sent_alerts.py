@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
+from compute.error_drift import RULE as LABELS_RULE
 from tables.calm import calm
 from tables.changelog_reading import one_line
+from tables.owner import read_owner
+from tables.reserved import read_next_offset
 
 log = logging.getLogger(__name__)
 
 FIRST_SPAN = 1_000
 """Offsets looked at from the end of a partition on; four times as many each time that was not enough."""
+
+_SLACK_MS = 60_000
+"""By how much clocks of workers may differ."""
 
 _POLL_MS = 200
 _RETRY_SECONDS = 1.0
@@ -43,32 +49,32 @@ class SentAlerts:
     ----------
     settings : app.settings.Settings
         Of these: bootstrap_servers, delivery, group, topic_alerts, topic_events.
-    next_offset : callable
-        Gives the offset of the first event that the stored state of a partition has not seen, 0 where there
-        is no state.
+    read_about : callable
+        Gives a partition's own record as it is stored, None where there is none.
     """
 
-    def __init__(self, settings: Any, next_offset: Callable[[int], int]) -> None:
+    def __init__(self, settings: Any, read_about: Callable[[int], bytes | None]) -> None:
         self._settings = settings
-        self._next_offset = next_offset
+        self._read_about = read_about
         self._ids: dict[int, set[str]] = {}
 
     async def recall(self, numbers: Collection[int]) -> None:
-        """Read which alerts of events that the states have not seen are there, until the broker tells.
+        """Read which alerts were sent after the last checkpoint of these partitions, until the broker tells.
 
         A partition without a state is left out: a new group that scores history again has its own alerts.
         """
         self._ids = {}
         if self._settings.delivery != "at_least_once":
             return
-        wanted = {number: offset for number in numbers if (offset := self._next_offset(number))}
+        wanted = {number: about for number in numbers if read_owner(about := self._read_about(number))}
         while wanted:
             try:
-                async with self._open_consumer() as consumer:
-                    for number in sorted(wanted):
-                        self._ids[number] = await self._read_back(consumer, number, wanted[number])
-                        del wanted[number]
-            except (KafkaError, OSError) as error:
+                self._ids = await self._read(wanted)
+                break
+            except TopicAuthorizationFailedError as error:
+                log.warning("alerts may be sent twice: this worker may not read them: %s", one_line(error))
+                return
+            except (KafkaError, OSError, asyncio.TimeoutError) as error:
                 log.warning("alerts that were sent not read, trying again: %s", one_line(error))
                 await asyncio.sleep(_RETRY_SECONDS)
         if n_sent := sum(map(len, self._ids.values())):
@@ -84,33 +90,51 @@ class SentAlerts:
         new = [row for row, value in enumerate(values) if _DECODER.decode(value).id not in sent]
         return [keys[row] for row in new], [values[row] for row in new]
 
-    async def _read_back(self, consumer: Any, number: int, next_offset: int) -> set[str]:
-        """Return ids of alerts of events from an offset on, reading back to the first of an event before."""
-        tp = TopicPartition(self._settings.topic_alerts, number)
+    async def _read(self, abouts: Mapping[int, bytes | None]) -> dict[int, set[str]]:
+        found = {}
+        async with self._open_consumer() as consumer:
+            tps = [TopicPartition(self._settings.topic_alerts, number) for number in abouts]
+            # Before any is assigned: a fetch of an empty partition, which waits, would stand in the way.
+            begins = await consumer.beginning_offsets(tps)
+            ends = await consumer.end_offsets(tps)
+            for tp in tps:
+                if begins[tp] < ends[tp]:
+                    about = abouts[tp.partition]
+                    found[tp.partition] = await self._read_back(consumer, tp, begins[tp], ends[tp], about)
+        return found
+
+    async def _read_back(
+        self, consumer: Any, tp: TopicPartition, begin: int, end: int, about: bytes | None
+    ) -> set[str]:
+        """Return ids of the alerts from the end back to the newest one that a checkpoint has behind it."""
+        owner, next_offset = read_owner(about), read_next_offset(about)
+        assert owner is not None
+        since_ms = owner.term - _SLACK_MS
         consumer.assign([tp])
-        begin = (await consumer.beginning_offsets([tp]))[tp]
-        end = (await consumer.end_offsets([tp]))[tp]
         span = FIRST_SPAN
         while True:
             start = max(begin, end - span)
-            found = [] if start >= end else await self._read(consumer, tp, start, end)
-            if start <= begin or any(offset < next_offset for offset, _ in found):
-                return {alert for offset, alert in found if offset >= next_offset}
+            ids: set[str] = set()
+            for record in reversed(await _records(consumer, tp, start, end)):
+                alert = _id_of(record.value)
+                offset = self._event_offset(alert, tp.partition)
+                # Whoever wrote the state, or came after it, has sent what came since.
+                if record.timestamp < since_ms or -1 < offset < next_offset:
+                    return ids
+                ids.add(alert)
+            if start <= begin:
+                return ids
             span *= 4
 
-    async def _read(self, consumer: Any, tp: TopicPartition, start: int, end: int) -> list[tuple[int, str]]:
-        """Return offsets of events, and ids, of the alerts of this partition from one offset to the end."""
-        prefix = f"{self._settings.topic_events}-{tp.partition}-"
-        found = []
-        consumer.seek(tp, start)
-        # The embedded broker tells an end that is too low; what comes with a fetch is right.
-        while await consumer.position(tp) < max(end, consumer.last_stable_offset(tp) or 0):
-            for record in (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ()):
-                if (alert := _id_of(record.value)).startswith(prefix):
-                    offset = alert[len(prefix) :].partition("-")[0]
-                    if offset.isdecimal():
-                        found.append((int(offset), alert))
-        return found
+    def _event_offset(self, alert: str, number: int) -> int:
+        """Return the offset of the event that raised an alert, -1 where a label did or it cannot be told."""
+        prefix = f"{self._settings.topic_events}-{number}-"
+        if not alert.startswith(prefix):
+            return -1
+        offset, _, rest = alert[len(prefix) :].partition("-")
+        # A label raises it under the id of its event, which may have been scored long ago.
+        by_label = rest.startswith(f"{LABELS_RULE}-")
+        return int(offset) if offset.isdecimal() and len(offset) < 20 and not by_label else -1
 
     @asynccontextmanager
     async def _open_consumer(self) -> AsyncIterator[Any]:
@@ -122,6 +146,7 @@ class SentAlerts:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
+            fetch_max_wait_ms=10,
         )
         calm(consumer._client)
         try:
@@ -129,6 +154,15 @@ class SentAlerts:
             yield consumer
         finally:
             await consumer.stop()
+
+
+async def _records(consumer: Any, tp: TopicPartition, start: int, end: int) -> list[Any]:
+    found: list[Any] = []
+    consumer.seek(tp, start)
+    # The embedded broker tells an end that is too low; what comes with a fetch is right.
+    while await consumer.position(tp) < max(end, consumer.last_stable_offset(tp) or 0):
+        found += (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ())
+    return found
 
 
 def _id_of(value: bytes | None) -> str:

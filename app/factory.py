@@ -89,7 +89,7 @@ def create_app(settings: Settings) -> App:
     app.outbox = _new_outbox(app)
     app.statistics = StatisticsTable(app, settings)
     app.tables.add(app.statistics)
-    app.sent_alerts = SentAlerts(settings, app.statistics.stored_next_offset)
+    app.sent_alerts = SentAlerts(settings, app.statistics.stored_about)
     app.models = ModelsTable(settings)
     app.metrics = Metrics()
     app.scorer = Scorer(

@@ -22,7 +22,7 @@ KIND = b"NE"
 EARLY = PREFIX + b"early/"
 """Beginning of the keys; the rest is the offset of the label's record, 8 bytes big endian."""
 
-MAX_LABELS, MAX_BYTES = 40_000, 16_000_000
+MAX_LABELS, MAX_BYTES = 40_000, 32_000_000
 """Twice what comes of a backlog, in which labels are left in their topic (`agents/label_backlog.py`)."""
 
 MAX_LABEL_BYTES = 500_000

@@ -342,7 +342,8 @@ class Learning:
     def take_changes(self, seen: int) -> list[Item]:
         """Return what changed since the last call, as it is stored; `seen` events and labels led to it."""
         changed = {name: _encode(part) for name, part in self._changed.items()}
-        items = self._kept.take_changes(changed, self._gone, seen)
+        gone = [name for name in self._gone if name not in changed]  # some were made anew
+        items = self._kept.take_changes(changed, gone, seen)
         self._changed.clear()
         self._gone.clear()
         return items + self.pending.take_changes(seen)

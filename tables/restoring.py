@@ -20,8 +20,10 @@ What stays impossible:
   record, all of these. An owner of whom compaction left no record of its time makes nobody stale.
 - As long as the later owner has written nothing, nobody knows of it, and the earlier one's records count. It
   has committed nothing then either, so its events and labels come again.
-- Two workers that both took the partition from the same records are told apart by their clocks. If these
-  differ by more than a session, it may be the wrong one whose records are taken for stale.
+- Two workers that both took the partition from the same own record are told apart by their clocks. If these
+  differ by more than a session, it may be the wrong one whose records are taken for stale. So may those of a
+  worker that follows one which was killed amid a checkpoint, if the clock has gone back by more than that one
+  had the partition.
 """
 
 from __future__ import annotations

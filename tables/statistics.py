@@ -18,9 +18,9 @@ from faust.types import TP
 from compute.alert_columns import QUIET, WARNING
 from compute.statistics import window_statistics
 from tables.learning import Learning
-from tables.owner import next_owner
+from tables.owner import next_owner, read_owner
 from tables.partition import Partition
-from tables.reserved import PARTITION_KEY, read_next_offset
+from tables.reserved import PARTITION_KEY
 from tables.stores import STORES, Item, PartitionedStore
 
 log = logging.getLogger(__name__)
@@ -59,17 +59,19 @@ class StatisticsTable(faust.Table):  # type: ignore[type-arg]
                 number, self.data, settings.panes, settings.pane_seconds, settings.cached_entities
             )
             found.learning = Learning(number, self.data, settings)
-            if settings.delivery == "at_least_once":
-                (about,) = self.data.get_many(number, [PARTITION_KEY])
+            (about,) = self.data.get_many(number, [PARTITION_KEY])
+            if settings.delivery == "exactly_once":
+                found.owner = read_owner(about)  # for those who come after it in at_least_once
+            else:
                 reached = self.data.persisted_offset(TP(self.changelog_topic_name, number))
                 begin = 0 if reached is None else reached + 1
                 found.owner = next_owner(about, begin, int(time.time() * 1000))
         return found
 
-    def stored_next_offset(self, number: int) -> int:
-        """Return the offset of the first event that a partition's stored state has not seen, 0 without it."""
+    def stored_about(self, number: int) -> bytes | None:
+        """Return a partition's own record as it is stored."""
         (about,) = self.data.get_many(number, [PARTITION_KEY])
-        return read_next_offset(about)
+        return about
 
     def is_current(self, partition: Partition) -> bool:
         """Tell whether this is what `partition` would return: it was not forgotten since."""

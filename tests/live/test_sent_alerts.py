@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -71,13 +72,15 @@ def test_alerts_that_a_killed_worker_sent_after_its_last_checkpoint_are_not_sent
         assert "200 alerts of events that are scored again were sent already" in worker.read_log()
 
 
-def test_the_topic_is_read_back_to_the_first_alert_of_an_event_that_the_state_has_seen(
+def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind_it(
     kafka_broker: KafkaBroker,
 ) -> None:
     name = f"test-{uuid.uuid4().hex[:8]}"
     settings = Settings(broker=kafka_broker.url, topic_alerts=f"{name}-alerts")
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
-    admin.create_topics([NewTopic(settings.topic_alerts, 3)])[settings.topic_alerts].result()
+    admin.create_topics([NewTopic(settings.topic_alerts, 4)])[settings.topic_alerts].result()
+    now_ms = int(time.time() * 1000)
+    n_sent, n_seen = 3 * FIRST_SPAN, FIRST_SPAN // 2
 
     def ids(number: int, first: int, end: int) -> list[str]:
         return [f"events-{number}-{offset}-score-firing" for offset in range(first, end)]
@@ -85,22 +88,37 @@ def test_the_topic_is_read_back_to_the_first_alert_of_an_event_that_the_state_ha
     def values(found: list[str]) -> list[bytes]:
         return [json.dumps({"id": alert}).encode() for alert in found]
 
-    n_sent, n_seen = 3 * FIRST_SPAN, FIRST_SPAN // 2
+    def about(next_offset: int, term: int) -> bytes:
+        return b"5 %d 300.0 0 %d 0" % (next_offset, term)
+
+    by_label = "events-1-3-error-drift-firing"  # of an event that was scored long ago
+    odd = ["events-1-x-score-firing", f"events-1-{'7' * 5_000}-score-firing", "others-1-2-score-firing"]
+    foreign = [b"", b"{", b"7", b'{"id": 7}', *values(odd)]
+    sent_of_1 = [*ids(1, 0, n_sent - 9), by_label, *ids(1, n_sent - 9, n_sent)]
     producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "enable.idempotence": True})
-    foreign = [b"", b"{", b"7", b'{"id": 7}', *values(["events-1-x-score-firing", "others-1-2-score-firing"])]
-    for number in range(2):
-        for value in [*values(ids(number, 0, n_sent)), *foreign]:
-            producer.produce(settings.topic_alerts, value, partition=number)
+    for number, written, ms in (
+        (0, values(ids(0, 0, 20)), now_ms),
+        (1, [*values(sent_of_1), *foreign], now_ms),
+        (3, values(ids(3, 0, 20)), now_ms - 7_200_000),  # another run's, of a topic that was made anew
+    ):
+        for value in written:
+            producer.produce(settings.topic_alerts, value, partition=number, timestamp=ms)
     assert producer.flush(60) == 0
-    sent = SentAlerts(settings, {0: 0, 1: n_seen, 2: 5}.__getitem__)
-    asyncio.run(asyncio.wait_for(sent.recall([0, 1, 2]), 60))
-    for number, first in ((0, n_sent + 7), (1, n_seen), (2, n_sent + 7)):
-        again = values(ids(number, first, n_sent + 10))
-        keys = [b"%d" % place for place in range(len(again))]
-        new = slice(max(n_sent - first, 0), None)
-        assert sent.leave_out(number, keys, again) == (keys[new], again[new])
-    # A partition without a state sends all of them: another group has its own.
-    assert sent.leave_out(0, [b"a"], values(ids(0, 0, 1)))[0] == [b"a"]
-    # What the state of another worker has is not remembered.
+    abouts = {0: None, 1: about(n_seen, now_ms - 3_600_000), 2: about(5, now_ms), 3: about(5, now_ms)}
+    sent = SentAlerts(settings, abouts.__getitem__)
+    asyncio.run(asyncio.wait_for(sent.recall(list(abouts)), 60))
+
+    def left(number: int, alerts: list[str]) -> list[str]:
+        keys, kept = sent.leave_out(number, [b"k"] * len(alerts), values(alerts))
+        assert len(keys) == len(kept)
+        return [json.loads(value)["id"] for value in kept]
+
+    assert left(1, [*ids(1, n_seen - 1, n_sent + 10), by_label]) == [
+        *ids(1, n_seen - 1, n_seen),
+        *ids(1, n_sent, n_sent + 10),
+    ]
+    for number in (0, 2, 3):
+        assert left(number, ids(number, 0, 20)) == ids(number, 0, 20)
+    # A partition that went elsewhere is forgotten.
     asyncio.run(asyncio.wait_for(sent.recall([2]), 60))
-    assert sent.leave_out(1, [b"a"], values(ids(1, n_seen, n_seen + 1)))[0] == [b"a"]
+    assert left(1, ids(1, n_seen, n_sent)) == ids(1, n_seen, n_sent)

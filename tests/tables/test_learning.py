@@ -171,6 +171,19 @@ def test_the_versions_that_were_labelled_last_stay_whatever_they_are_called(rest
     assert owner.versions() == [*names[5:MAX_VERSIONS], names[0], *names[MAX_VERSIONS:]]
 
 
+def test_an_evaluation_that_is_dropped_and_made_anew_before_a_checkpoint_is_kept() -> None:
+    owner = Owner()
+    owner.label([b"a"], ["first"])
+    owner.checkpoint()
+    owner.label([b"a"], [str(i) for i in range(MAX_VERSIONS)])
+    assert "first" not in owner.versions()
+    owner.label([b"a"], ["first"])
+    for _ in range(3):
+        owner.checkpoint()
+    owner.start()
+    assert owner.learning.evaluations[Evaluated("pump", "first", "")].n_labels == 1
+
+
 def test_as_many_versions_as_may_answer_at_once_are_all_kept() -> None:
     owner = Owner(max_challengers=16)
     names = [str(i) for i in range(19)]

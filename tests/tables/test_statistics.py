@@ -75,3 +75,11 @@ def test_where_transactions_fence_off_no_record_says_who_wrote_it() -> None:
     partition = make_table(delivery="exactly_once").partition(0)
     partition.next_label_offset += 1
     assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) is None
+
+
+def test_a_term_outlives_a_time_of_transactions() -> None:
+    table = make_table(delivery="exactly_once")
+    table.write(0, [(PARTITION_KEY, b"0 3 300.0 0 1700 2")], 3)
+    partition = table.partition(0)
+    partition.next_label_offset += 1
+    assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) == Owner(1700, 2)
