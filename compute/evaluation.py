@@ -26,7 +26,7 @@ from compute.class_outcomes import class_rows, probabilities_by_class
 from compute.class_tally import ClassTally
 from compute.evaluation_codec import State, decode_state, encode_state
 from compute.evaluation_head import Head, Task, check_head
-from compute.labels import canonical_class, finite_numbers
+from compute.labels import canonical_class, find_class, finite_numbers
 from compute.moments import Floats
 from compute.number_tally import NumberRows, NumberTally
 from compute.panes import EMPTY, pane_index, window_bounds
@@ -295,8 +295,8 @@ class Evaluation:
         names, positive = self.names.names, self.head.positive
         if positive is None and self.head.by_score:
             positive = self.head.classes[-1]
-        if positive in names:
-            return names.index(positive)
+        if positive is not None and (found := find_class(positive, names)) is not None:
+            return names.index(found)
         return names.index(max(names)) if len(names) == 2 else None
 
 

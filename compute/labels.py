@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,34 @@ def canonical_classes(labels: Sequence[Any]) -> list[str]:
     # Labels that are equal have the same name, whatever their types.
     names = {label: canonical_class(label) for label in set(labels)}
     return [names[label] for label in labels]
+
+
+def find_class(wanted: str, names: Collection[str]) -> str | None:
+    """Return the class that a text names, None where there is none.
+
+    Parameters
+    ----------
+    wanted : str
+        A name; or a boolean or a number as people write it, which is the class that such labels are.
+    names : collection of str
+        Classes in canonical form.
+
+    Examples
+    --------
+    >>> find_class("ok", ["faulty", "ok"]), find_class("true", ["0", "1"]), find_class("1.0", ["0", "1"])
+    ('ok', '1', '1')
+    >>> find_class("true", ["true", "1"]), find_class("off", ["0", "1"])
+    ('true', None)
+    """
+    if wanted in names:
+        return wanted
+    read = {"true": "1", "false": "0"}.get(wanted.lower())
+    if read is None:
+        try:
+            read = canonical_class(float(wanted))
+        except ValueError:
+            return None
+    return read if read in names else None
 
 
 def numeric_label(label: Any) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compute.labels import find_class
 from compute.moments import Floats
 from compute.online_answers import OnlineScores
 from compute.online_columns import is_storable
@@ -169,7 +170,7 @@ class Classes:
         learnt = self.names[:n]
         if not learnt:
             return None
-        return learnt.index(self.positive if self.positive in learnt else max(learnt))
+        return learnt.index(find_class(self.positive, learnt) or max(learnt))
 
     def pack(self) -> Floats:
         """Return what is to be stored, as one vector."""

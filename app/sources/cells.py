@@ -21,7 +21,7 @@ def read_labels(cells: Sequence[Any]) -> list[Label]:
 
     Examples
     --------
-    >>> read_labels(["1", "1.0", "-2e3", "True", "false", "spam", " 7", "1_000", float("nan")])
+    >>> read_labels(["1", "1.0", "-2e3", "True", " false", "spam", " 7", "1_000", float("nan")])
     [1, 1.0, -2000.0, True, False, 'spam', 7, '1_000', None]
     """
     # Most columns of labels repeat themselves.
@@ -32,7 +32,7 @@ def read_labels(cells: Sequence[Any]) -> list[Label]:
 def _read_label(text: str) -> Label:
     match = _NUMBER.fullmatch(text) if len(text) <= MAX_LABEL_LENGTH else None
     if match is None:
-        return {"true": True, "false": False}.get(text.lower(), text)
+        return {"true": True, "false": False}.get(text.strip().lower(), text)
     if match["fraction"] is None:
         return int(text)
     number = float(text)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 20_000
 
+MISSING = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+    *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+)
+"""What stands in a CSV file where there is no number, as in pandas. Entities and classes may be called so."""
+
 SUFFIXES = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -102,7 +108,10 @@ def _csv_chunks(path: Path, source: str, options: SourceOptions) -> Iterator[pd.
     # A key such as 007 is text, whatever it looks like; what a label is, is told by its cell alone.
     texts = [name for name in (key, label if has_labels else None) if name in names]
     dtype: Any = dict.fromkeys(texts, str)
-    with pd.read_csv(path, chunksize=CHUNK_ROWS, dtype=dtype, low_memory=False) as reader:
+    missing: Any = {name: [""] if name in texts else MISSING for name in names}
+    with pd.read_csv(
+        path, chunksize=CHUNK_ROWS, dtype=dtype, low_memory=False, keep_default_na=False, na_values=missing
+    ) as reader:
         for chunk in reader:
             if has_labels:
                 chunk[label] = pd.Series(read_labels(chunk[label].tolist()), chunk.index, object)

@@ -55,7 +55,9 @@ export function number(value, digits = 5) {
   if (typeof value !== "number") return value === null || value === undefined ? "–" : String(value);
   if (Number.isInteger(value)) return whole.format(value);
   const size = Math.abs(value);
-  return size >= 1e7 || size < 1e-4 ? value.toExponential(Math.min(digits, 4) - 1) : String(+value.toPrecision(digits));
+  if (size >= 1e7 || size < 1e-4) return value.toExponential(Math.min(digits, 4) - 1);
+  const before = Math.floor(Math.log10(size)) + 1; // digits before the point are never dropped
+  return String(+value.toPrecision(Math.max(digits, before)));
 }
 
 // Probabilities and distances: three digits say it all, and columns stay narrow.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compute.inputs import model_inputs
+from compute.labels import find_class
 from compute.metadata import Label
 from compute.training.fault import TrainingError
 
@@ -277,10 +278,10 @@ def _find_positive(classes: tuple[Label, ...], wanted: str) -> Label | None:
     """Return the class of this name, or the last one where nobody named one."""
     if not classes or not wanted:
         return classes[-1] if classes else None
-    for name in classes:
-        if str(name) == wanted:
-            return name
-    told = ", ".join(map(str, classes))
+    by_name = {str(name): name for name in classes}
+    if (found := find_class(wanted, by_name)) is not None:
+        return by_name[found]
+    told = ", ".join(by_name)
     raise TrainingError(f"positive class: no labelled event is {wanted!r}; there are {told}")
 
 

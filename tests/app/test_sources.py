@@ -88,11 +88,21 @@ def test_a_label_of_a_csv_file_is_what_its_cell_says_whatever_others_say(
     write: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, chunk_rows: int
 ) -> None:
     cells = ["1", "1.0", "2.5", "True", "", "spam", "FALSE", "007", "-3e2", "9007199254740993", "1_0", "inf"]
+    cells += ["None", "NA", "nan", " true"]
     told = [1, 1.0, 2.5, True, None, "spam", False, 7, -300.0, 9007199254740993, "1_0", "inf"]
+    told += ["None", "NA", "nan", True]
     name = write("a.csv", "heat,label\n" + "".join(f"1,{cell}\n" for cell in cells))
     monkeypatch.setattr(files, "CHUNK_ROWS", chunk_rows)
     found = [event.label for event in open_source(name)]
     assert [(type(label), label) for label in found] == [(type(label), label) for label in told]
+
+
+def test_an_entity_may_be_called_as_a_missing_number_is_and_a_feature_may_not(
+    write: Callable[[str, str], str],
+) -> None:
+    name = write("a.csv", "key,heat,flow\nNA,1,NA\nnull,n/a,2\n")
+    found = [(event.key, event.features) for event in open_source(name)]
+    assert found == [(b"NA", {"heat": 1.0, "flow": None}), (b"null", {"heat": None, "flow": 2.0})]
 
 
 def test_a_column_of_a_csv_file_may_be_label_and_more(write: Callable[[str, str], str]) -> None:

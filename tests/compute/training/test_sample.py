@@ -156,7 +156,12 @@ def test_too_many_classes_ask_for_a_regression() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "named", "positive"),
-    [(["ok", "faulty"], "", "ok"), (["ok", "faulty"], "faulty", "faulty"), (["7", "1"], "1", 1)],
+    [
+        (["ok", "faulty"], "", "ok"),
+        (["ok", "faulty"], "faulty", "faulty"),
+        (["7", "1"], "1", 1),
+        (["0", "1"], "false", 0),
+    ],
 )
 def test_the_positive_class_is_the_last_one_unless_another_is_named(
     labels: list[str], named: str, positive: str | int
