@@ -182,7 +182,7 @@ def test_the_command_sends_a_file_and_sums_up(embedded_broker: EmbeddedBroker, t
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "key: sensor, time: time, label: -, features: heat" in done.stdout
+    assert "key: sensor, time: time, label: none, features: heat" in done.stdout
     assert "1,000 events to replay-command in" in done.stdout
     records = run(read_all(settings_of(embedded_broker.url, "replay-command")))
     assert sorted(int(msgspec.json.decode(record.value)["features"]["heat"]) for record in records) == list(
