@@ -55,6 +55,19 @@ class Checkpoint:
         await self._outbox.open(partitions)
         self._scorer.resume()
 
+    async def take_first(self, alert_begins: Mapping[int, int]) -> None:
+        """Write down where in their topic the alerts of new partitions begin, before the first is sent.
+
+        Else nobody would know after a crash before the first checkpoint which of them are ours.
+        """
+        for number, begin in alert_begins.items():
+            self._table.partition(number).alerts_begin = begin
+        if alert_begins:
+            try:
+                await self._take()
+            except CutOffError as error:
+                self.cut_off(error)
+
     async def release(self, partitions: Collection[int]) -> None:
         """End transactions of these partitions that the broker keeps open though nobody holds them."""
         try:

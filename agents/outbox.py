@@ -93,7 +93,8 @@ class Outbox:
         self._failure: BaseException | None = None
 
     async def open(self, partitions: Collection[int]) -> None:
-        """Prepare for the partitions assigned; nothing to do here."""
+        """Wait for what was sent for an earlier assignment: what topics have is read next."""
+        await self.flush()
 
     async def release(self, partitions: Collection[int]) -> None:
         """End transactions that nobody holds; there are none here."""

@@ -3,13 +3,16 @@
 A crash between an alert and the next checkpoint leaves such. Their events are scored again, from the state of
 before, and raise the same alerts under the same ids: these are not sent again. Owns which they are. With
 transactions there are none: an alert is there together with the state that raised it, or not at all.
+
+Alerts of another group that scored the same events are none of ours. So a partition's own record says where
+in the topic its alerts begin, and is written before the first of them is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,16 +23,12 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 from compute.error_drift import RULE as LABELS_RULE
 from tables.calm import calm
 from tables.changelog_reading import one_line
-from tables.owner import read_owner
-from tables.reserved import read_next_offset
+from tables.reserved import read_alerts_begin, read_next_offset
 
 log = logging.getLogger(__name__)
 
 FIRST_SPAN = 1_000
 """Offsets looked at from the end of a partition on; four times as many each time that was not enough."""
-
-_SLACK_MS = 60_000
-"""By how much clocks of workers may differ."""
 
 _POLL_MS = 200
 _RETRY_SECONDS = 1.0
@@ -58,27 +57,32 @@ class SentAlerts:
         self._read_about = read_about
         self._ids: dict[int, set[str]] = {}
 
-    async def recall(self, numbers: Collection[int]) -> None:
+    async def recall(self, numbers: Collection[int]) -> dict[int, int]:
         """Read which alerts were sent after the last checkpoint of these partitions, until the broker tells.
 
-        A partition without a state is left out: a new group that scores history again has its own alerts.
+        Returns
+        -------
+        dict of int to int
+            Of partitions whose own record does not say where their alerts begin: that offset, where the topic
+            ends now.
         """
         self._ids = {}
+        new: dict[int, int] = {}
         if self._settings.delivery != "at_least_once":
-            return
-        wanted = {number: about for number in numbers if read_owner(about := self._read_about(number))}
-        while wanted:
+            return new
+        while numbers:
             try:
-                self._ids = await self._read(wanted)
+                self._ids, new = await self._read(numbers)
                 break
             except TopicAuthorizationFailedError as error:
                 log.warning("alerts may be sent twice: this worker may not read them: %s", one_line(error))
-                return
+                break
             except (KafkaError, OSError, asyncio.TimeoutError) as error:
                 log.warning("alerts that were sent not read, trying again: %s", one_line(error))
                 await asyncio.sleep(_RETRY_SECONDS)
         if n_sent := sum(map(len, self._ids.values())):
             log.info("%d alerts of events that are scored again were sent already", n_sent)
+        return new
 
     def leave_out(
         self, number: int, keys: Sequence[bytes], values: Sequence[bytes]
@@ -90,26 +94,30 @@ class SentAlerts:
         new = [row for row, value in enumerate(values) if _DECODER.decode(value).id not in sent]
         return [keys[row] for row in new], [values[row] for row in new]
 
-    async def _read(self, abouts: Mapping[int, bytes | None]) -> dict[int, set[str]]:
-        found = {}
+    async def _read(self, numbers: Collection[int]) -> tuple[dict[int, set[str]], dict[int, int]]:
+        found, new = {}, {}
         async with self._open_consumer() as consumer:
-            tps = [TopicPartition(self._settings.topic_alerts, number) for number in abouts]
+            tps = [TopicPartition(self._settings.topic_alerts, number) for number in numbers]
             # Before any is assigned: a fetch of an empty partition, which waits, would stand in the way.
             begins = await consumer.beginning_offsets(tps)
             ends = await consumer.end_offsets(tps)
             for tp in tps:
-                if begins[tp] < ends[tp]:
-                    about = abouts[tp.partition]
-                    found[tp.partition] = await self._read_back(consumer, tp, begins[tp], ends[tp], about)
-        return found
+                about, end = self._read_about(tp.partition), ends[tp]
+                own_begin = read_alerts_begin(about)
+                if own_begin is None:
+                    new[tp.partition] = end
+                    continue
+                # A topic that ends before it was made anew.
+                begin = max(begins[tp], own_begin if own_begin <= end else 0)
+                if begin < end:
+                    next_offset = read_next_offset(about)
+                    found[tp.partition] = await self._read_back(consumer, tp, begin, end, next_offset)
+        return found, new
 
     async def _read_back(
-        self, consumer: Any, tp: TopicPartition, begin: int, end: int, about: bytes | None
+        self, consumer: Any, tp: TopicPartition, begin: int, end: int, next_offset: int
     ) -> set[str]:
         """Return ids of the alerts from the end back to the newest one that a checkpoint has behind it."""
-        owner, next_offset = read_owner(about), read_next_offset(about)
-        assert owner is not None
-        since_ms = owner.term - _SLACK_MS
         consumer.assign([tp])
         span = FIRST_SPAN
         while True:
@@ -117,9 +125,7 @@ class SentAlerts:
             ids: set[str] = set()
             for record in reversed(await _records(consumer, tp, start, end)):
                 alert = _id_of(record.value)
-                offset = self._event_offset(alert, tp.partition)
-                # Whoever wrote the state, or came after it, has sent what came since.
-                if record.timestamp < since_ms or -1 < offset < next_offset:
+                if -1 < self._event_offset(alert, tp.partition) < next_offset:
                     return ids
                 ids.add(alert)
             if start <= begin:

@@ -23,7 +23,7 @@ from compute.state_format import HEADER
 from tables.learning import Learning
 from tables.owner import Owner
 from tables.recent import RecentPredictions
-from tables.reserved import BEHIND, PARTITION_KEY, PREFIX
+from tables.reserved import BEHIND, PARTITION_KEY, PREFIX, read_alerts_begin
 from tables.stores import Item, PartitionedStore
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,9 @@ class Partition:
         What the partition learns from labels; written with its entities.
     owner : Owner or None
         Who writes the partition, where its records say so.
+    alerts_begin : int or None
+        Offset in the topic of alerts from which on those of this partition are of this group, where its
+        records say so; only beside an owner.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Partition:
         self.watermark, self.next_offset, self.next_label_offset = self._parse(stored)
         self._swept_watermark, self._first_offset = self.watermark, self.next_offset
         self._taken_label_offset = self.next_label_offset
+        self.alerts_begin = self._taken_alerts_begin = read_alerts_begin(stored)
 
     def _parse(self, stored: bytes | None) -> tuple[int, int, int]:
         if stored is None:
@@ -299,12 +303,15 @@ class Partition:
         self._waiting.clear()
         if self.learning is not None:
             items += self.learning.take_changes(self.next_offset + self.next_label_offset)
-        if items or self.next_label_offset != self._taken_label_offset:
+        taken = (self._taken_label_offset, self._taken_alerts_begin)
+        if items or (self.next_label_offset, self.alerts_begin) != taken:
             # Panes are of the length that they are now: another one must not move the watermark.
             about = f"{self.watermark} {self.next_offset} {self.columns.pane_seconds!r}"
             owner = "" if self.owner is None else " {} {}".format(*self.owner)
+            if self.owner is not None and self.alerts_begin is not None:
+                owner += f" {self.alerts_begin}"
             items.append((PARTITION_KEY, f"{about} {self.next_label_offset}{owner}".encode()))
-            self._taken_label_offset = self.next_label_offset
+            self._taken_label_offset, self._taken_alerts_begin = self.next_label_offset, self.alerts_begin
         return items
 
     def shrink(self) -> None:

@@ -182,11 +182,15 @@ class TableManager(manager.TableManager):
                     release=lambda numbers: app.checkpoint.release(numbers),
                 ),
                 prepare=lambda numbers: app.checkpoint.begin(numbers),
-                recall=lambda numbers: app.sent_alerts.recall(numbers),
+                recall=self._recall,
                 beacon=self.beacon,
                 loop=self.loop,
             )
         return self._recovery  # type: ignore[return-value]
+
+    async def _recall(self, numbers: list[int]) -> None:
+        app: Any = self.app
+        await app.checkpoint.take_first(await app.sent_alerts.recall(numbers))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

@@ -27,6 +27,22 @@ def read_next_offset(stored: bytes | None) -> int:
         return 0
 
 
+def read_alerts_begin(stored: bytes | None) -> int | None:
+    """Return where in its topic the alerts begin that this group sent of a partition, by its own record.
+
+    None where the record does not say.
+
+    Examples
+    --------
+    >>> read_alerts_begin(b"5666666 1841 300.0 20 1700 90 7"), read_alerts_begin(b"5666666 1841 300.0 20")
+    (7, None)
+    """
+    try:
+        return int((stored or b"").split()[6])
+    except (IndexError, ValueError):
+        return None
+
+
 def read_progress(stored: bytes | None) -> int:
     """Return how many events and labels a partition's own record has seen: next offsets of both, added up.
 

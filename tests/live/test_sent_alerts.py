@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -69,14 +68,44 @@ def test_alerts_that_a_killed_worker_sent_after_its_last_checkpoint_are_not_sent
         assert "200 alerts of events that are scored again were sent already" in worker.read_log()
 
 
+def test_a_crash_before_the_first_checkpoint_sends_no_alert_twice_and_another_group_sends_its_own(
+    kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    with (
+        Workers(tmp_path, kafka_broker.url) as workers,
+        Reader(kafka_broker.bootstrap, str(workers.settings["group"]), N_PARTITIONS) as reader,
+    ):
+        events, alerts, predictions = (
+            str(workers.settings[f"topic_{name}"]) for name in ("events", "alerts", "predictions")
+        )
+        n_events = 41 * N_ENTITIES
+        hasty = workers.new("hasty", checkpoint_seconds=600).start().wait_until_ready()
+        produce(kafka_broker.bootstrap, events, make_events(40 * N_ENTITIES, N_ENTITIES) + outliers())
+        wait_for(lambda: reader.n_records(predictions) == n_events, "predictions", [hasty])
+        wait_for(lambda: reader.n_records(alerts) >= N_ENTITIES, "alerts", [hasty])
+        hasty.kill()
+        shutil.rmtree(hasty.data_dir)
+        name = str(workers.settings["group"])
+        for n_groups, group in enumerate((name, f"{name}-2"), 1):
+            worker = workers.new(f"of-{group}", group=group).start().wait_until_ready()
+            n_wanted = (1 + n_groups) * n_events
+            wait_for(lambda n=n_wanted: reader.n_records(predictions) == n, "its predictions", [worker])  # type: ignore[misc]
+            assert worker.stop() == 0
+            found = Counter(json.loads(message.value())["id"] for message in reader.read(alerts))
+            assert len(found) >= N_ENTITIES
+            assert set(found.values()) == {n_groups}
+            assert ("of events that are scored again were sent already" in worker.read_log()) == (
+                n_groups == 1
+            )
+
+
 def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind_it(
     kafka_broker: KafkaBroker,
 ) -> None:
     name = f"test-{uuid.uuid4().hex[:8]}"
     settings = Settings(broker=kafka_broker.url, topic_alerts=f"{name}-alerts")
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
-    admin.create_topics([NewTopic(settings.topic_alerts, 4)])[settings.topic_alerts].result()
-    now_ms = int(time.time() * 1000)
+    admin.create_topics([NewTopic(settings.topic_alerts, 5)])[settings.topic_alerts].result()
     n_sent, n_seen = 3 * FIRST_SPAN, FIRST_SPAN // 2
 
     def ids(number: int, first: int, end: int) -> list[str]:
@@ -85,25 +114,27 @@ def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind
     def values(found: list[str]) -> list[bytes]:
         return [json.dumps({"id": alert}).encode() for alert in found]
 
-    def about(next_offset: int, term: int) -> bytes:
-        return b"5 %d 300.0 0 %d 0" % (next_offset, term)
+    def about(next_offset: int, alerts_begin: int) -> bytes:
+        return b"5 %d 300.0 0 1700 0 %d" % (next_offset, alerts_begin)
 
     by_label = "events-1-3-error-drift-firing"  # of an event that was scored long ago
     odd = ["events-1-x-score-firing", f"events-1-{'7' * 5_000}-score-firing", "others-1-2-score-firing"]
     foreign = [b"", b"{", b"7", b'{"id": 7}', *values(odd)]
     sent_of_1 = [*ids(1, 0, n_sent - 9), by_label, *ids(1, n_sent - 9, n_sent)]
     producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "enable.idempotence": True})
-    for number, written, ms in (
-        (0, values(ids(0, 0, 20)), now_ms),
-        (1, [*values(sent_of_1), *foreign], now_ms),
-        (3, values(ids(3, 0, 20)), now_ms - 7_200_000),  # another run's, of a topic that was made anew
+    for number, written in (
+        (0, values(ids(0, 0, 20))),
+        (1, [*values(sent_of_1), *foreign]),
+        (3, values(ids(3, 0, 20))),  # the last nine are ours
+        (4, values(ids(4, 0, 20))),  # of a topic that was made anew
     ):
         for value in written:
-            producer.produce(settings.topic_alerts, value, partition=number, timestamp=ms)
+            producer.produce(settings.topic_alerts, value, partition=number)
     assert producer.flush(60) == 0
-    abouts = {0: None, 1: about(n_seen, now_ms - 3_600_000), 2: about(5, now_ms), 3: about(5, now_ms)}
+    no_begin = about(3, 0).rpartition(b" ")[0]
+    abouts = {0: no_begin, 1: about(n_seen, 0), 2: None, 3: about(5, 11), 4: about(5, 1_000)}
     sent = SentAlerts(settings, abouts.__getitem__)
-    asyncio.run(asyncio.wait_for(sent.recall(list(abouts)), 60))
+    assert asyncio.run(asyncio.wait_for(sent.recall(list(abouts)), 60)) == {0: 20, 2: 0}
 
     def left(number: int, alerts: list[str]) -> list[str]:
         keys, kept = sent.leave_out(number, [b"k"] * len(alerts), values(alerts))
@@ -114,8 +145,8 @@ def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind
         *ids(1, n_seen - 1, n_seen),
         *ids(1, n_sent, n_sent + 10),
     ]
-    for number in (0, 2, 3):
-        assert left(number, ids(number, 0, 20)) == ids(number, 0, 20)
+    for number, n_left in ((0, 20), (2, 20), (3, 11), (4, 5)):
+        assert left(number, ids(number, 0, 20)) == ids(number, 0, n_left)
     # A partition that went elsewhere is forgotten.
-    asyncio.run(asyncio.wait_for(sent.recall([2]), 60))
+    assert asyncio.run(asyncio.wait_for(sent.recall([3]), 60)) == {}
     assert left(1, ids(1, n_seen, n_sent)) == ids(1, n_seen, n_sent)
