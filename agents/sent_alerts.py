@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from compute.error_drift import RULE as LABELS_RULE
-from tables.calm import calm
 from tables.changelog_reading import one_line
+from tables.reading_client import open_reading_client
 from tables.reserved import read_alerts_begin, read_next_offset
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ class SentAlerts:
 
     async def _read(self, numbers: Collection[int]) -> tuple[dict[int, set[str]], dict[int, int]]:
         found, new = {}, {}
-        async with self._open_consumer() as consumer:
+        async with open_reading_client(self._settings, "alerts", fetch_max_wait_ms=10) as consumer:
             tps = [TopicPartition(self._settings.topic_alerts, number) for number in numbers]
             # Before any is assigned: a fetch of an empty partition, which waits, would stand in the way.
             begins = await consumer.beginning_offsets(tps)
@@ -141,25 +140,6 @@ class SentAlerts:
         # A label raises it under the id of its event, which may have been scored long ago.
         by_label = rest.startswith(f"{LABELS_RULE}-")
         return int(offset) if offset.isdecimal() and len(offset) < 20 and not by_label else -1
-
-    @asynccontextmanager
-    async def _open_consumer(self) -> AsyncIterator[Any]:
-        settings = self._settings
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=f"{settings.group}-alerts",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=10,
-        )
-        calm(consumer._client)
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()
 
 
 async def _records(consumer: Any, tp: TopicPartition, start: int, end: int) -> list[Any]:

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from app.settings import Settings
 from app.topics import StartError
+from tables.reading_client import open_reading_client
 
 MAX_RECORDS = 4_000
 
@@ -180,20 +181,9 @@ async def open_topic(settings: Settings, topic: str) -> AsyncIterator[TopicReadi
     if topic not in topics:
         yield None
         return
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
-        client_id=f"{settings.group}-reading",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        fetch_max_wait_ms=100,
-    )
-    try:
-        await consumer.start()
+    async with open_reading_client(settings, "reading", fetch_max_wait_ms=100) as consumer:
         consumer.assign([TopicPartition(topic, number) for number in range(n_partitions)])
         yield TopicReading(consumer, topic, n_partitions, topics)
-    finally:
-        await consumer.stop()
 
 
 async def _look_at(settings: Settings, topic: str) -> tuple[frozenset[str], int]:

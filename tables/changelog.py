@@ -11,19 +11,18 @@ does not tell: markers of transactions and compacted records take offsets too, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from tables.calm import calm
 from tables.changelog_reading import ChangelogError, Place, Reading, Release, in_thread, one_line
 from tables.progress import Progress
+from tables.reading_client import open_reading_client
 from tables.restoring import Restorer
 from tables.stores import PartitionedStore
 
@@ -71,7 +70,7 @@ class Changelog:
             places = await self._find_places(partitions)
             reading = Reading(places, progress, self._release)
             if reading.n_left:
-                async with self._open_consumer("read_committed") as consumer:
+                async with self._open_client("read_committed") as consumer:
                     await reading.read(consumer)
             await in_thread(self._settle, places)
 
@@ -89,7 +88,7 @@ class Changelog:
 
         async def follow() -> None:
             reading = Reading(await self._find_places(partitions), Progress(len(partitions)))
-            async with self._open_consumer("read_committed") as consumer:
+            async with self._open_client("read_committed") as consumer:
                 await reading.read(consumer, on_caught_up)
 
         await self._insist(follow)
@@ -114,7 +113,7 @@ class Changelog:
         tps = [TopicPartition(self._topic, number) for number in sorted(partitions)]
         # A reader of committed records is told an end before the first open transaction. What was committed
         # behind that would be missed; so it is the real end, which is reached once the transaction is over.
-        async with self._open_consumer("read_uncommitted") as consumer:
+        async with self._open_client("read_uncommitted") as consumer:
             await consumer._client.set_topics(
                 [self._topic]
             )  # else it finds out by a first attempt, and waits
@@ -143,22 +142,11 @@ class Changelog:
                 # Of what is left there is nothing to be seen, and what is written next is next to it.
                 self._store.write(tp.partition, [], place.end - 1)
 
-    @contextlib.asynccontextmanager
-    async def _open_consumer(self, isolation_level: str) -> Any:
-        settings = self._settings
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=f"{settings.group}-changelog",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
+    def _open_client(self, isolation_level: str) -> Any:
+        return open_reading_client(
+            self._settings,
+            "changelog",
             isolation_level=isolation_level,
             max_partition_fetch_bytes=MAX_PARTITION_BYTES,
             retry_backoff_ms=_RETRY_MS,
         )
-        calm(consumer._client)
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()

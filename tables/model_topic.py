@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
-from tables.calm import calm
 from tables.model_records import HEADROOM_BYTES
+from tables.reading_client import new_reading_client
 
 _POLL_MS = 500
 _FETCH_SECONDS = 60.0
@@ -43,16 +43,9 @@ class ModelTopic:
     def __init__(self, settings: Any) -> None:
         self._settings = settings
         size = settings.max_artefact_bytes + HEADROOM_BYTES
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=f"{settings.group}-models",
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=size,
-            fetch_max_bytes=size,
+        self._consumer = new_reading_client(
+            settings, "models", max_partition_fetch_bytes=size, fetch_max_bytes=size
         )
-        calm(self._consumer._client)
         self._place = TopicPartition(settings.topic_models, 0)
         self.position = self.beginning = self.end = 0
 

@@ -17,6 +17,10 @@ LOST_LEAST = 0.05
 RECOVERED_SHARE = 0.8
 """Share of the lost accuracy that has to come back."""
 
+SERVED_SECONDS = 5.0
+"""For so long a model has to serve, and its labels to come, before its accuracy is that of its own answers; at
+first it is that of what it said as a challenger."""
+
 STEPS = {
     "labels": "labels that come later than their events",
     "promoted": "a first model, trained on them and promoted",
@@ -149,6 +153,8 @@ class Story:
         self._measured.append(_Measured(at, value["version"], accuracy))
         before, worst = self.accuracy_before, self.accuracy_worst
         if "replaced" not in self._steps or before is None or worst is None:
+            return
+        if at - self._steps["replaced"] < SERVED_SECONDS + max(self._delays, default=0.0):
             return
         lost = before - worst
         if lost >= LOST_LEAST and accuracy - worst >= RECOVERED_SHARE * lost:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -22,6 +22,7 @@ from app.settings import Settings
 from compute.decisions import read_key
 from tables import header_names
 from tables.model_records import METADATA_HEADER
+from tables.reading_client import new_reading_client
 
 SHOWN_ALERTS = 100
 
@@ -55,13 +56,8 @@ class Watcher:
         self._settings = settings
         self.story = story
         header_names.install()
-        # No group: nothing is committed, the run leaves no trace on the broker.
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=f"{settings.group}-demo",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
+        self._consumer = new_reading_client(
+            settings, "demo", isolation_level="read_uncommitted", fetch_max_wait_ms=100
         )
         self.ledger = Ledger({})
         self.n_alerts: Counter[str] = Counter()
