@@ -18,8 +18,7 @@ RECOVERED_SHARE = 0.8
 """Share of the lost accuracy that has to come back."""
 
 SERVED_SECONDS = 5.0
-"""For so long a model has to serve, and its labels to come, before its accuracy is that of its own answers; at
-first it is that of what it said as a challenger."""
+"""For so long a model has to serve, and its labels to come: until then its accuracy is a challenger's."""
 
 STEPS = {
     "labels": "labels that come later than their events",
