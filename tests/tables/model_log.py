@@ -15,7 +15,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from tables import model_following, model_loading, model_topic, model_writing
+from tables import model_following, model_loading, model_writing, reading_client
 from tests.artefacts import artefact
 
 PLACE = TopicPartition("models", 0)
@@ -191,7 +191,7 @@ class Trial:
 def install(monkeypatch: pytest.MonkeyPatch, log: Log | None = None) -> Log:
     """Put a topic in the place of the broker's."""
     log = log or Log()
-    monkeypatch.setattr(model_topic, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
+    monkeypatch.setattr(reading_client, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
     monkeypatch.setattr(model_writing, "AIOKafkaProducer", lambda **options: Producer(log, **options))
     monkeypatch.setattr(model_following, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(model_loading, "ArtefactTrial", lambda max_bytes: Trial())

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
-from tables import changelog, changelog_reading
+from tables import changelog, changelog_reading, reading_client
 from tables.changelog import Changelog
 from tables.changelog_reading import ChangelogError
 from tables.owner import Owner
@@ -112,7 +112,7 @@ class Consumer:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
-    monkeypatch.setattr(changelog, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
+    monkeypatch.setattr(reading_client, "AIOKafkaConsumer", lambda **options: Consumer(log, **options))
     monkeypatch.setattr(changelog, "_FIRST_PAUSE_SECONDS", 0.001)
     return log
 
