@@ -1,18 +1,20 @@
-"""Alerts that are on their topic though the state has not seen their events (`at_least_once`).
+"""Alerts that are on their topic though the state has not seen their events.
 
-A crash between an alert and the next checkpoint leaves such. Their events are scored again, from the state of
-before, and raise the same alerts under the same ids: these are not sent again. Owns which they are. With
-transactions there are none: an alert is there together with the state that raised it, or not at all.
+In `at_least_once` a crash between an alert and the next checkpoint leaves such. Their events are scored
+again, from the state of before, and raise the same alerts under the same ids: these are not sent again,
+whatever the delivery is by then. Owns which they are. With transactions there are none: an alert is there
+together with the state that raised it, or not at all.
 
 Alerts of another group that scored the same events are none of ours. So a partition's own record says where
-in the topic its alerts begin, and is written before the first of them is sent.
+in the topic its alerts begin, and is written before the first of them is sent. Where transactions were used
+from the first event on it says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -62,16 +64,19 @@ class SentAlerts:
         Returns
         -------
         dict of int to int
-            Of partitions whose own record does not say where their alerts begin: that offset, where the topic
-            ends now.
+            Of partitions whose own record must say where their alerts begin, and does not: that offset, where
+            the topic ends now.
         """
         self._ids = {}
         new: dict[int, int] = {}
-        if self._settings.delivery != "at_least_once":
-            return new
-        while numbers:
+        abouts = {number: self._read_about(number) for number in numbers}
+        if self._settings.delivery == "exactly_once":
+            abouts = {
+                number: about for number, about in abouts.items() if read_alerts_begin(about) is not None
+            }
+        while abouts:
             try:
-                self._ids, new = await self._read(numbers)
+                self._ids, new = await self._read(abouts)
                 break
             except TopicAuthorizationFailedError as error:
                 log.warning("alerts may be sent twice: this worker may not read them: %s", one_line(error))
@@ -93,15 +98,15 @@ class SentAlerts:
         new = [row for row, value in enumerate(values) if _DECODER.decode(value).id not in sent]
         return [keys[row] for row in new], [values[row] for row in new]
 
-    async def _read(self, numbers: Collection[int]) -> tuple[dict[int, set[str]], dict[int, int]]:
+    async def _read(self, abouts: Mapping[int, bytes | None]) -> tuple[dict[int, set[str]], dict[int, int]]:
         found, new = {}, {}
         async with open_reading_client(self._settings, "alerts", fetch_max_wait_ms=10) as consumer:
-            tps = [TopicPartition(self._settings.topic_alerts, number) for number in numbers]
+            tps = [TopicPartition(self._settings.topic_alerts, number) for number in abouts]
             # Before any is assigned: a fetch of an empty partition, which waits, would stand in the way.
             begins = await consumer.beginning_offsets(tps)
             ends = await consumer.end_offsets(tps)
             for tp in tps:
-                about, end = self._read_about(tp.partition), ends[tp]
+                about, end = abouts[tp.partition], ends[tp]
                 own_begin = read_alerts_begin(about)
                 if own_begin is None:
                     new[tp.partition] = end
