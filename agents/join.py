@@ -129,8 +129,8 @@ class Joiner:
         outcomes["forwarded"] = sum(map(len, elsewhere.values()))
         self._learner.count(learning, +outcomes)
         if len(batch.index):
-            times = [records[position].timestamp / 1000.0 for position in batch.index.tolist()]
-            learning.note_label_time(_until_now(times))
+            newest = max(records[position].timestamp for position in batch.index.tolist())
+            learning.note_label_time(_until_now(newest / 1000.0))
         return sorted(faults)
 
     def _forward(self, partition: Partition, records: Mapping[int, Sequence[Any]]) -> None:
@@ -186,12 +186,15 @@ class Joiner:
                 faults.append((row, name, message.format(event, self._settings.label_delay_seconds)))
         return faults
 
-    def settle(self, partition: Partition, records: Sequence[Any]) -> None:
-        """Join labels that came before these events, and let go of what has waited for too long."""
+    def settle(self, partition: Partition, newest: float) -> None:
+        """Join labels that came before these events, and let go of what has waited for too long.
+
+        `newest` is the latest time of their records, in seconds.
+        """
         learning = partition.learning
         assert learning is not None
         pending = learning.pending
-        learning.note_event_time(_until_now([record.timestamp / 1000.0 for record in records]))
+        learning.note_event_time(_until_now(newest))
         if pending.n_early:
             self._settle_early(partition, pending.take_early(partition.next_offset))
         now = learning.time_reached(self._labels_end(partition.number), partition.next_label_offset)
@@ -218,9 +221,9 @@ class Joiner:
         pack_dead_letters(self._outbox, self._settings, topic, partition.number, records, sorted(faults))
 
 
-def _until_now(times: Sequence[float]) -> float:
-    """Return the newest time, the clock's at most: a producer's wrong clock must not make others late."""
-    return min(max(times), time.time())
+def _until_now(moment: float) -> float:
+    """Return a time, the clock's at most: a producer's wrong clock must not make others late."""
+    return min(moment, time.time())
 
 
 class _Held(NamedTuple):

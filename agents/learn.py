@@ -63,7 +63,7 @@ class Learner:
 
     def see(
         self,
-        records: Sequence[Any],
+        record_times: Floats,
         events: EventBatch,
         partition: Partition,
         rows: Rows,
@@ -73,7 +73,8 @@ class Learner:
     ) -> Decided:
         """Take note of what was decided, and learn from events that have a label of their own.
 
-        `given` tells which rows another one than the champion answers.
+        `record_times` are those of all records of the batch, in seconds; `given` tells which rows another one
+        than the champion answers.
 
         Returns
         -------
@@ -82,10 +83,9 @@ class Learner:
         """
         learning, names = partition.learning, partition.columns.features
         assert learning is not None
-        position = rows.position.tolist()
         own_labels = events.labels
-        labels = [own_labels.get(place) for place in position] if own_labels else [None] * len(position)
-        if n_invalid := len(set(events.not_labels).intersection(position)):
+        labels = list(map(own_labels.get, rows.position.tolist())) if own_labels else [None] * len(rows.keys)
+        if events.not_labels and (n_invalid := len(np.intersect1d(list(events.not_labels), rows.position))):
             self.count(learning, Counter(invalid=n_invalid))
         if learning.online is not None:
             decided = self._ask_online(learning, names, rows, labels, decided, rule)
@@ -95,7 +95,7 @@ class Learner:
         answered = Answered(
             rows.offsets,
             rows.timestamps,
-            np.array([records[place].timestamp for place in position], np.float64) / 1000.0,
+            record_times[rows.position],
             np.fromiter(map(crc32, rows.keys), np.uint32, len(rows.keys)),
             (
                 _answers_of(decided.champion, "champion"),
@@ -104,15 +104,15 @@ class Learner:
             rows.z.astype(np.float32) if learning.online is not None else None,
             tuple(names) if learning.online is not None else (),
         )
-        is_answered = np.ones(len(position), np.bool_)
+        is_answered = np.ones(len(labels), np.bool_)
         is_answered[list(decided.champion.faults)] = False
         kept = np.flatnonzero(is_answered | given)
-        if len(kept) < len(position):
+        if len(kept) < len(labels):
             answered, labels = answered.take(kept), [labels[row] for row in kept.tolist()]
             keys = [rows.keys[row] for row in kept.tolist()]
         else:
             keys = rows.keys
-        own = {row: label for row, label in enumerate(labels) if label is not None}
+        own = {row: label for row, label in enumerate(labels) if label is not None} if own_labels else {}
         if self._settings.label_delay_seconds:
             learning.pending.add(answered, {row: canonical_class(label) for row, label in own.items()})
         if own:

@@ -67,15 +67,16 @@ def meet(records: Sequence[Any], partition: Partition, events: EventBatch, setti
     NoRoomError
         Memory does not hold so many entities together; fewer events at a time may do.
     """
-    position = events.index.tolist()
-    keys = [records[i].key for i in position]
+    if len(events.index) < len(records):
+        records = [records[i] for i in events.index.tolist()]
+    keys = [record.key for record in records]
     slots = partition.slots_of(keys, events.feature_names)
     columns = partition.columns
     matrix = events.matrix
     if matrix.shape[1] < columns.n_features:  # entities from the store brought features of their own
         unknown = np.full((len(matrix), columns.n_features - matrix.shape[1]), np.nan)
         matrix = np.hstack([matrix, unknown])
-    offsets = np.array([records[i].offset for i in position], np.int64)
+    offsets = np.array([record.offset for record in records], np.int64)
     panes = pane_index(events.timestamps, columns.pane_seconds)
     learnt, scored = score_and_learn(columns, slots, offsets, panes, matrix, partition.watermark)
     rows = Rows(
@@ -100,6 +101,6 @@ def meet(records: Sequence[Any], partition: Partition, events: EventBatch, setti
                 f"timestamp: must be within {settings.window_seconds:g} s of the entity's newest event, "
                 f"received {events.timestamps[row]}"
             )
-            faults.append((position[row], "late-event", message))
+            faults.append((int(events.index[row]), "late-event", message))
         rows = rows.take(np.flatnonzero(~(scored.late | scored.replayed)))
     return Met(rows, slots, learnt, scored.watermark, faults)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -171,10 +171,11 @@ class Scorer:
         """Score records in one go; nothing comes of it if their partition is let go meanwhile."""
         started, now = time.perf_counter(), time.time()
         records = batch.records
+        record_times = np.array([record.timestamp for record in records], np.float64) / 1000.0
         events = decode_batch(
             [record.key for record in records],
             [record.value for record in records],
-            np.array([record.timestamp for record in records], np.float64) / 1000.0,
+            record_times,
             limits=self._limits,
             now=now,
             feature_names=partition.columns.features,
@@ -192,11 +193,11 @@ class Scorer:
                 if met.rows.matrix.shape[1] < partition.columns.n_features:
                     # A view brought an entity in from the store, with features of its own.
                     met = meet(records, partition, events, self._settings)
-            more_faults, changes = self._answer(records, events, partition, met, decided)
+            more_faults, changes = self._answer(record_times, events, partition, met, decided)
             faults += more_faults
         pack_dead_letters(self._outbox, self._settings, batch.topic, batch.partition, records, sorted(faults))
         partition.next_offset = self.next_offsets[TP(batch.topic, batch.partition)] = batch.last_offset + 1
-        self.joiner.settle(partition, records)
+        self.joiner.settle(partition, float(record_times.max()))
         self._metrics.batch_scored(
             len(records),
             len(records) - len(faults),
@@ -213,7 +214,12 @@ class Scorer:
             partition.let_go()
 
     def _answer(
-        self, records: Sequence[Any], events: EventBatch, partition: Partition, met: Met, decided: Decided
+        self,
+        record_times: NDArray[np.float64],
+        events: EventBatch,
+        partition: Partition,
+        met: Met,
+        decided: Decided,
     ) -> tuple[list[Fault], list[tuple[str, str]]]:
         """Learn, and pack what was decided; return the faults found, and the alerts' kinds."""
         watermark = partition.watermark
@@ -222,7 +228,7 @@ class Scorer:
         partition.mark_changed(met.slots)
         partition.watermark = met.watermark
         given = self._given(met.rows, decided)
-        seen = self._learner.see(records, events, partition, met.rows, decided, given, self._rule)
+        seen = self._learner.see(record_times, events, partition, met.rows, decided, given, self._rule)
         faults, changes = list(met.faults), list[tuple[str, str]]()
         for rows, decision in self._arms(met.rows, seen, given):
             for row, (code, message) in decision.faults.items():

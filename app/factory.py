@@ -30,7 +30,7 @@ from app.settings import MAX_STATE_BYTES, Settings
 from app.supervision.supervisor import Supervisor
 from app.topics import MESSAGE_OVERHEAD_BYTES, changelog_topic
 from app.web import views
-from tables import header_names
+from tables import fetched_records
 from tables.models import ModelsTable
 from tables.recovery import TableManager
 from tables.statistics import StatisticsTable
@@ -82,7 +82,7 @@ class App(faust.App):
 def create_app(settings: Settings) -> App:
     """Build the application; reads nothing but its argument, starts nothing."""
     transport.register()
-    header_names.install()
+    fetched_records.install()
     app = App(settings.group, **faust_settings(settings))
     app.nowcast_settings = settings
 

@@ -20,7 +20,7 @@ from app.demo.ledger import Ledger
 from app.demo.story import Story
 from app.settings import Settings
 from compute.decisions import read_key
-from tables import header_names
+from tables import fetched_records
 from tables.model_records import METADATA_HEADER
 from tables.reading_client import new_reading_client
 
@@ -55,7 +55,7 @@ class Watcher:
     def __init__(self, settings: Settings, story: Story | None = None) -> None:
         self._settings = settings
         self.story = story
-        header_names.install()
+        fetched_records.install()
         self._consumer = new_reading_client(
             settings, "demo", isolation_level="read_uncommitted", fetch_max_wait_ms=100
         )

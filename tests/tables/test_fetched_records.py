@@ -1,4 +1,4 @@
-"""Fetches with header names that are not UTF-8: read like any other, and wherever they begin and end."""
+"""Fetches unpacked as the client does it, also those with header names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.header_names import FetchedRecords, TolerantRecords
+from tables.fetched_records import FetchedRecord, FetchedRecords, TolerantRecords
 from tests.odd_names import OddName, Record, build_batch
 
 TP = TopicPartition("events", 0)
@@ -33,7 +33,8 @@ def read(
     found = partition_records(TP, records(fetched), aborted, fetch_offset, None, None, True, isolation)
     given_out, positions = [], []
     for record in found:
-        given_out.append(record)
+        # The client's own records are a dataclass of the same fields.
+        given_out.append(FetchedRecord(**vars(record)) if isinstance(record, ConsumerRecord) else record)
         positions.append(found.next_fetch_offset)
     return given_out, positions, found.next_fetch_offset
 
