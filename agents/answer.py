@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ import numpy as np
 from agents.decide import Decision, Rows
 from agents.lanes import Lanes
 from agents.outbox import Outbox
-from agents.sent_alerts import SentAlerts
+from agents.sent_alerts import GROUP_HEADER, SentAlerts
 from compute.alert_messages import encode_alert
 from compute.alerts import evaluate_alerts
 from compute.predictions import encode_predictions, format_event_ids
@@ -128,7 +129,8 @@ class Answers:
     def pack_alerts(self, partition: Partition, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Pack alerts that are encoded, but for those that were sent before a crash."""
         keys, values = self._sent.leave_out(partition.number, keys, values)
-        self._outbox.pack(self._settings.topic_alerts, partition.number, keys, values)
+        headers = repeat([(GROUP_HEADER, self._settings.group.encode())])
+        self._outbox.pack(self._settings.topic_alerts, partition.number, keys, values, headers)
         self._recent.extend(values)
 
     def event_id(self, partition: Partition, offset: int) -> str:

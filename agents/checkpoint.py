@@ -55,14 +55,19 @@ class Checkpoint:
         await self._outbox.open(partitions)
         self._scorer.resume()
 
-    async def take_first(self, alert_begins: Mapping[int, int]) -> None:
+    async def take_first(self, alerts_begins: Mapping[int, int]) -> None:
         """Write down where in their topic the alerts of new partitions begin, before the first is sent.
 
-        Else nobody would know after a crash before the first checkpoint which of them are ours.
+        Without that nobody would know, after a crash before the first checkpoint, which were sent since.
+
+        Parameters
+        ----------
+        alerts_begins : mapping of int to int
+            By partition, that offset.
         """
-        for number, begin in alert_begins.items():
+        for number, begin in alerts_begins.items():
             self._table.partition(number).alerts_begin = begin
-        if alert_begins:
+        if alerts_begins:
             try:
                 await self._take()
             except CutOffError as error:

@@ -5,9 +5,9 @@ again, from the state of before, and raise the same alerts under the same ids: t
 whatever the delivery is by then. Owns which they are. With transactions there are none: an alert is there
 together with the state that raised it, or not at all.
 
-Alerts of another group that scored the same events are none of ours. So a partition's own record says where
-in the topic its alerts begin, and is written before the first of them is sent. Where transactions were used
-from the first event on it says nothing.
+Another group may score the same events under the same ids: each alert has its group in a header. And a group
+may begin anew: a partition's own record says where in the topic its alerts begin, and is written before the
+first of them is sent. Where transactions were used from the first event on it says nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from tables.reading_client import open_reading_client
 from tables.reserved import read_alerts_begin, read_next_offset
 
 log = logging.getLogger(__name__)
+
+GROUP_HEADER = "group"
+"""Name of the header of an alert that says whose it is."""
 
 FIRST_SPAN = 1_000
 """Offsets looked at from the end of a partition on; four times as many each time that was not enough."""
@@ -55,6 +58,7 @@ class SentAlerts:
 
     def __init__(self, settings: Any, read_about: Callable[[int], bytes | None]) -> None:
         self._settings = settings
+        self._group = settings.group.encode()
         self._read_about = read_about
         self._ids: dict[int, set[str]] = {}
 
@@ -111,7 +115,7 @@ class SentAlerts:
                 if own_begin is None:
                     new[tp.partition] = end
                     continue
-                # A topic that ends before it was made anew.
+                # Where the topic ends before that, it was made anew.
                 begin = max(begins[tp], own_begin if own_begin <= end else 0)
                 if begin < end:
                     next_offset = read_next_offset(about)
@@ -128,6 +132,8 @@ class SentAlerts:
             start = max(begin, end - span)
             ids: set[str] = set()
             for record in reversed(await _records(consumer, tp, start, end)):
+                if dict(record.headers).get(GROUP_HEADER) != self._group:
+                    continue
                 alert = _id_of(record.value)
                 if -1 < self._event_offset(alert, tp.partition) < next_offset:
                     return ids

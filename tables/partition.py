@@ -307,10 +307,10 @@ class Partition:
         if items or (self.next_label_offset, self.alerts_begin) != taken:
             # Panes are of the length that they are now: another one must not move the watermark.
             about = f"{self.watermark} {self.next_offset} {self.columns.pane_seconds!r}"
-            owner = "" if self.owner is None else " {} {}".format(*self.owner)
+            rest = "" if self.owner is None else " {} {}".format(*self.owner)
             if self.owner is not None and self.alerts_begin is not None:
-                owner += f" {self.alerts_begin}"
-            items.append((PARTITION_KEY, f"{about} {self.next_label_offset}{owner}".encode()))
+                rest += f" {self.alerts_begin}"
+            items.append((PARTITION_KEY, f"{about} {self.next_label_offset}{rest}".encode()))
             self._taken_label_offset, self._taken_alerts_begin = self.next_label_offset, self.alerts_begin
         return items
 

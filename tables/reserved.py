@@ -10,7 +10,8 @@ PREFIX, BEHIND = b"\x00nowcast-", b"\x00nowcast."
 """Beginning of these keys, and a key behind all of them."""
 
 PARTITION_KEY = PREFIX + b"partition"
-"""Record of the partition itself: watermark and next offsets, written behind all others."""
+"""Record of the partition itself, written behind all others: watermark, next offsets, whose it is, and where
+its alerts begin."""
 
 
 def read_next_offset(stored: bytes | None) -> int:

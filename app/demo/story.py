@@ -18,7 +18,7 @@ RECOVERED_SHARE = 0.8
 """Share of the lost accuracy that has to come back."""
 
 SERVED_SECONDS = 5.0
-"""For so long a model has to serve, and its labels to come: until then its accuracy is a challenger's."""
+"""How long a model has to serve, beside the delay of its labels, until its accuracy is not a challenger's."""
 
 STEPS = {
     "labels": "labels that come later than their events",

@@ -13,7 +13,9 @@ from agents.checkpoint import Checkpoint
 from agents.outbox import CutOffError
 from app.settings import Settings
 from compute.state_codec import decode_entity
+from tables.owner import Owner
 from tables.partition import PARTITION_KEY
+from tables.reserved import read_alerts_begin
 from tests.agents.recording import DictStore, Worker, batch, event, record
 from tests.agents.test_score import T0, stream
 
@@ -235,5 +237,37 @@ def test_who_was_cut_off_scores_nothing_until_it_has_a_new_assignment() -> None:
         await worker.scorer.score(batch(stream(20)))
         assert len(worker.predictions()) == n_predictions + 20
         assert await cut.checkpoint.take() == {TP("events", 0): 20}
+
+    asyncio.run(run())
+
+
+def test_where_alerts_begin_is_durable_before_the_first_event() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        worker.table.partition(0).owner = Owner(1_700, 0)
+        worker.producer.answer = False
+        taking = asyncio.ensure_future(checkpoint_of(worker).take_first({0: 7}))
+        await settle()
+        assert not worker.table.store.values
+        assert not taking.done()
+        worker.producer.acknowledge()
+        await asyncio.wait_for(taking, 1)
+        assert read_alerts_begin(worker.table.store.values[PARTITION_KEY]) == 7
+        assert [sent.key for sent in worker.producer.of("changelog")] == [PARTITION_KEY]
+        await checkpoint_of(worker).take_first({})  # known already
+        assert len(worker.producer.of("changelog")) == 1
+
+    asyncio.run(run())
+
+
+def test_who_is_cut_off_before_the_first_checkpoint_scores_nothing_and_joins_anew() -> None:
+    async def run() -> None:
+        worker = Worker(Settings())
+        worker.outbox._holds_lease = lambda: False
+        rejoined: list[bool] = []
+        await checkpoint_of(worker, lambda: rejoined.append(True)).take_first({0: 7})
+        assert rejoined == [True]
+        assert worker.scorer.suspended
+        assert worker.producer.sent == []
 
     asyncio.run(run())

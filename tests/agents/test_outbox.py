@@ -50,6 +50,21 @@ def test_nothing_to_pack_makes_no_batch() -> None:
     assert box.pack("t", 0, [], []) == []
 
 
+def test_before_an_assignment_is_read_all_of_the_one_before_is_out() -> None:
+    async def run() -> None:
+        producer = RecordingProducer(answer=False)
+        box, _ = outbox(producer)
+        box.pack("t", 0, [b"k"], [b"v"])
+        opening = asyncio.ensure_future(box.open([0, 1]))
+        await asyncio.sleep(0.01)
+        assert not opening.done()
+        producer.acknowledge()
+        await asyncio.wait_for(opening, 1)
+        assert [record.key for record in producer.sent] == [b"k"]
+
+    asyncio.run(run())
+
+
 def test_sending_does_not_wait_for_the_broker_until_too_much_is_open() -> None:
     async def run() -> None:
         producer = RecordingProducer(answer=False)

@@ -102,9 +102,9 @@ def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind
     kafka_broker: KafkaBroker,
 ) -> None:
     name = f"test-{uuid.uuid4().hex[:8]}"
-    settings = Settings(broker=kafka_broker.url, topic_alerts=f"{name}-alerts")
+    settings = Settings(broker=kafka_broker.url, topic_alerts=f"{name}-alerts", group="ours")
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
-    admin.create_topics([NewTopic(settings.topic_alerts, 5)])[settings.topic_alerts].result()
+    admin.create_topics([NewTopic(settings.topic_alerts, 6)])[settings.topic_alerts].result()
     n_sent, n_seen = 3 * FIRST_SPAN, FIRST_SPAN // 2
 
     def ids(number: int, first: int, end: int) -> list[str]:
@@ -119,19 +119,23 @@ def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind
     by_label = "events-1-3-error-drift-firing"  # of an event that was scored long ago
     odd = ["events-1-x-score-firing", f"events-1-{'7' * 5_000}-score-firing", "others-1-2-score-firing"]
     foreign = [b"", b"{", b"7", b'{"id": 7}', *values(odd)]
+    theirs = values(ids(1, 0, 3))  # of another group that scores history meanwhile
     sent_of_1 = [*ids(1, 0, n_sent - 9), by_label, *ids(1, n_sent - 9, n_sent)]
     producer = Producer({"bootstrap.servers": kafka_broker.bootstrap, "enable.idempotence": True})
-    for number, written in (
-        (0, values(ids(0, 0, 20))),
-        (1, [*values(sent_of_1), *foreign]),
-        (3, values(ids(3, 0, 20))),  # the last nine are ours
-        (4, values(ids(4, 0, 20))),  # of a topic that was made anew
+    for number, group, written in (
+        (0, "ours", values(ids(0, 0, 20))),
+        (1, "ours", [*values(sent_of_1), *foreign]),
+        (1, "theirs", theirs),
+        (3, "ours", values(ids(3, 0, 20))),  # the last nine are of this life of the group
+        (4, "ours", values(ids(4, 0, 20))),  # of a topic that was made anew
+        (5, "theirs", values(ids(5, 0, 20))),
     ):
         for value in written:
-            producer.produce(settings.topic_alerts, value, partition=number)
+            producer.produce(settings.topic_alerts, value, partition=number, headers={"group": group})
+    producer.produce(settings.topic_alerts, values(ids(5, 7, 8))[0], partition=5)  # of whom it does not say
     assert producer.flush(60) == 0
     no_begin = about(3, 0).rpartition(b" ")[0]
-    abouts = {0: no_begin, 1: about(n_seen, 0), 2: None, 3: about(5, 11), 4: about(5, 1_000)}
+    abouts = {0: no_begin, 1: about(n_seen, 0), 2: None, 3: about(5, 11), 4: about(5, 1_000), 5: about(5, 0)}
     sent = SentAlerts(settings, abouts.__getitem__)
     assert asyncio.run(asyncio.wait_for(sent.recall(list(abouts)), 60)) == {0: 20, 2: 0}
 
@@ -144,7 +148,7 @@ def test_the_topic_is_read_back_to_the_newest_alert_that_a_checkpoint_has_behind
         *ids(1, n_seen - 1, n_seen),
         *ids(1, n_sent, n_sent + 10),
     ]
-    for number, n_left in ((0, 20), (2, 20), (3, 11), (4, 5)):
+    for number, n_left in ((0, 20), (2, 20), (3, 11), (4, 5), (5, 20)):
         assert left(number, ids(number, 0, 20)) == ids(number, 0, n_left)
     # A partition that went elsewhere is forgotten.
     assert asyncio.run(asyncio.wait_for(sent.recall([3]), 60)) == {}

@@ -10,7 +10,7 @@ from faust.types import TP
 from app.factory import create_app
 from app.settings import Settings
 from tables.owner import Owner, read_owner
-from tables.reserved import PARTITION_KEY
+from tables.reserved import PARTITION_KEY, read_alerts_begin
 from tables.statistics import StatisticsTable
 from tables.stores import Item
 
@@ -77,9 +77,26 @@ def test_where_transactions_fence_off_no_record_says_who_wrote_it() -> None:
     assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) is None
 
 
-def test_a_term_outlives_a_time_of_transactions() -> None:
+def test_a_term_and_the_begin_of_alerts_outlive_a_time_of_transactions() -> None:
     table = make_table(delivery="exactly_once")
-    table.write(0, [(PARTITION_KEY, b"0 3 300.0 0 1700 2")], 3)
+    table.write(0, [(PARTITION_KEY, b"0 3 300.0 0 1700 2 11")], 3)
     partition = table.partition(0)
     partition.next_label_offset += 1
-    assert read_owner(dict(partition.take_changes())[PARTITION_KEY]) == Owner(1700, 2)
+    about = dict(partition.take_changes())[PARTITION_KEY]
+    assert read_owner(about) == Owner(1700, 2)
+    assert read_alerts_begin(about) == 11
+
+
+def test_where_alerts_begin_is_written_once_before_anything_else_is() -> None:
+    table = make_table()
+    partition = table.partition(0)
+    assert partition.take_changes() == []
+    partition.alerts_begin = 7
+    ((key, about),) = partition.take_changes()
+    assert (key, read_alerts_begin(about)) == (PARTITION_KEY, 7)
+    assert partition.take_changes() == []
+    table.write(0, [(key, about)], 0)
+    table.forget()
+    again = table.partition(0)
+    assert (again.alerts_begin, again.next_offset, again.watermark) == (7, 0, partition.watermark)
+    assert again.take_changes() == []
