@@ -204,6 +204,9 @@ class Consumer(driver.Consumer):
             self._handed_out[tp] = records[-1].offset + 1
         runs = split(records, self._options.max_events, self._options.max_bytes)
         end_offset = self._thread.end_offset(tp)
+        if records and end_offset is not None:
+            # A broker looks up the end before it reads, and may find more than that.
+            end_offset = max(end_offset, records[-1].offset + 1)
         if end_offset is not None and (self._read_offset[tp] or 0) > end_offset:
             # The topic was made anew. Faust would drop what lies below in silence; who scores it looks at it.
             self._read_offset[tp] = self._committed_offset[tp] = None

@@ -43,8 +43,13 @@ class ModelTopic:
     def __init__(self, settings: Any) -> None:
         self._settings = settings
         size = settings.max_artefact_bytes + HEADROOM_BYTES
+        # A reader of committed records is told an end before what was committed a moment ago.
         self._consumer = new_reading_client(
-            settings, "models", max_partition_fetch_bytes=size, fetch_max_bytes=size
+            settings,
+            "models",
+            isolation_level="read_uncommitted",
+            max_partition_fetch_bytes=size,
+            fetch_max_bytes=size,
         )
         self._place = TopicPartition(settings.topic_models, 0)
         self.position = self.beginning = self.end = 0

@@ -119,6 +119,21 @@ def test_offsets_of_a_topic_that_was_made_anew_are_forgotten(monkeypatch: pytest
     assert consumer._committed_offset[EVENTS] is None
 
 
+def test_a_topic_goes_at_least_as_far_as_its_records_whatever_the_fetch_said_of_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fetched(*args: Any) -> Mapping[TP, list[Any]]:
+        return {EVENTS: [record(offset) for offset in (4, 5)]}
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", fetched)
+    consumer = make_consumer()
+    consumer._thread = SimpleNamespace(end_offset={EVENTS: 2}.get)  # looked up before the records were read
+    consumer._read_offset = defaultdict(lambda: None, {EVENTS: 3})
+    found = asyncio.run(consumer._getmany(None, 1.0))
+    assert [batch.end_offset for batch in found[EVENTS]] == [6]
+    assert consumer._read_offset[EVENTS] == 3
+
+
 def test_a_batch_travels_as_one_message_at_its_last_offset_in_the_generation_that_fetched_it() -> None:
     batch = RecordBatch("events", 2, [record(5), record(9)])
     message = make_consumer()._to_message(EVENTS, batch)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 START = 1_700_000_000.0
 TIMEOUT_SECONDS = 60
@@ -97,10 +97,15 @@ class Reader:
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Return the end offset of each partition."""
-        return {
-            i: self._client.get_watermark_offsets(TopicPartition(topic, i), TIMEOUT_SECONDS)[1]
-            for i in self._partitions
-        }
+        try:
+            return {
+                i: self._client.get_watermark_offsets(TopicPartition(topic, i), TIMEOUT_SECONDS)[1]
+                for i in self._partitions
+            }
+        except KafkaException:
+            # A broker that stood still knows of no partitions for a moment, and the client remembers that.
+            self._client.list_topics(topic, TIMEOUT_SECONDS)
+            raise
 
     def n_records(self, topic: str) -> int:
         """Return how many offsets a topic has given out."""
