@@ -5,8 +5,8 @@ such record raises at every attempt, and nothing behind it is ever read. Owns re
 by the client's own parser in Python, with `backslashreplace`: a name of the bytes `caf` and 0xe9 becomes
 ``caf\xe9``, seven characters. Fetches without one are read by the client's fast parser.
 
-The client's own record is a dataclass: making it took a third of the CPU time of fetching, and the garbage
-collector looks through each. `FetchedRecord` is made in a third of that time, and passed over.
+The client's own record is a dataclass: to unpack one takes 0.55 us, and the garbage collector looks through
+it. A `FetchedRecord` takes 0.36, and the collector passes it over.
 """
 
 from __future__ import annotations
